@@ -1,0 +1,62 @@
+# Everything a person types here; CI runs the same. `make` alone lists the commands.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+SHELL  := /bin/bash
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("postlog needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	@echo "Installing postlog into $(VENV) (a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## set up the virtual environment and nothing else
+
+.PHONY: up
+up: $(READY) ## run the whole pipeline here: Kafka, ingress, processor, alerter, lookup (Ctrl-C stops it)
+	@$(BIN)/postlog up $(ARGS)
+
+.PHONY: test
+test: check ## everything CI runs: lint, types, and all tests on a real Kafka
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: unit
+unit: $(READY) ## the fast tests: rules and shells without Kafka
+	@$(BIN)/pytest tests/unit tests/service $(ARGS)
+
+.PHONY: check
+check: $(READY) ## lint and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## put the code into the one format
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: bench-processor
+bench-processor: $(READY) ## events per second of the whole processor from a filled topic
+	@$(BIN)/python -m bench.processor $(ARGS)
+
+.PHONY: lock
+lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml allows
+	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove the virtual environment, local state and caches of this checkout
+	@rm -rf $(VENV) .data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What the services agree on: contract, topics, settings, errors. Imports no service."""

@@ -1,0 +1,200 @@
+"""What a record on the events topic looks like, and who an event is about.
+
+Pure. The ingress encodes, everybody else decodes; nobody else spells a field or a header.
+What always holds: `decode(encode(event)) == event`, the key of a record follows from its event alone
+(one function, so one address is always in one partition), and a record that does not decode is
+refused with the field and the reason, never guessed at.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.errors import Undecodable
+
+SCHEMA_VERSION: Literal[1] = 1
+
+#: Longest text we take from a provider as an id, a type or an address. It bounds the record: raw event plus these.
+LONGEST_TEXT = 1024
+#: RFC 5321, 4.5.3.1: 64 octets of local part, "@", 255 of domain.
+LONGEST_ADDRESS = 320
+
+HEADER_TYPE = "postlog-type"
+HEADER_PROVIDER = "postlog-provider"
+HEADER_ID = "postlog-id"
+HEADER_SCHEMA = "postlog-schema"
+HEADER_TRACE = "traceparent"  # https://www.w3.org/TR/trace-context/#traceparent-header
+#: Where this event stood in the log first, as `partition:offset:timestamp`, on a record that was sent round again.
+HEADER_ORIGIN = "postlog-origin"
+
+Headers = Sequence[tuple[str, bytes]]
+#: Milliseconds since the epoch, UTC.
+Millis = Annotated[int, Meta(ge=0)]
+
+
+class EventType(enum.StrEnum):
+    """What happened, in our words. A provider's word that no table knows is UNKNOWN: counted, kept, passed on."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    SOFT_BOUNCE = "soft_bounce"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBED = "subscribed"
+    REINSTATED = "reinstated"  # an operator's decision that what is older no longer counts
+    UNKNOWN = "unknown"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One fact that a provider told us.
+
+    id           what makes it the same event: the provider's id, or a fingerprint where there is none
+    email        normalised address, None if the provider named none that could be one
+    email_given  the address as the provider wrote it, None if there was none
+    occurred_at  the provider's time, data only: never trusted for windows or retention
+    received_at  when the delivery was complete at our ingress
+    raw          the event as the provider wrote it, JSON; read again when a mapping was corrected
+    """
+
+    v: Literal[1] = SCHEMA_VERSION
+    provider: Annotated[str, Meta(min_length=1, max_length=64)]
+    type: EventType
+    provider_type: str
+    id: Annotated[str, Meta(min_length=1)]
+    id_basis: Literal["id", "fingerprint"]
+    provider_event_id: str | None = None
+    email: str | None = None
+    email_given: str | None = None
+    occurred_at: Millis | None = None
+    received_at: Millis
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def at(self) -> int:
+        """When it counts as having happened, in ms: the provider's time if it gives one, but never after its arrival.
+
+        A provider's clock in the far future would otherwise outlive every later unsubscribe.
+        """
+        return self.received_at if self.occurred_at is None else min(self.occurred_at, self.received_at)
+
+
+class Record(Protocol):
+    """The part of a consumed Kafka record that rules look at; timestamp in ms."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+_PATH = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def encode(event: Event) -> bytes:
+    """The record's value: JSON, UTF-8."""
+    return _encoder.encode(event)
+
+
+def decode(value: bytes | None) -> Event:
+    """The event in a record's value.
+
+    Raises Undecodable naming the field and the reason.
+    """
+    if value is None:
+        raise Undecodable("value: missing; an event record is never a tombstone")
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(explain(error)) from None
+
+
+def explain(error: Exception) -> str:
+    """`field: reason` of a decoder's error; msgspec puts the path at the end, readers want it in front."""
+    text = str(error)
+    found = _PATH.search(text)
+    return f"{found[1] or 'value'}: {text[: found.start()]}" if found else f"value: {text}"
+
+
+def key(event: Event) -> bytes:
+    """The record's key: the address; where there is none the event's id, so that its repeats share a partition."""
+    return (event.email or event.id).encode()
+
+
+def headers(event: Event, traceparent: str) -> list[tuple[str, bytes]]:
+    """Headers of the record, so that tools can route and filter without parsing the value."""
+    return [
+        (HEADER_TYPE, event.type.value.encode()),
+        (HEADER_PROVIDER, event.provider.encode()),
+        (HEADER_ID, event.id.encode()),
+        (HEADER_SCHEMA, b"%d" % SCHEMA_VERSION),
+        (HEADER_TRACE, traceparent.encode()),
+    ]
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A place in one partition of the log, which is what identifies an event: offset and arrival time in ms."""
+
+    offset: int
+    at: int
+
+
+def origin(record: Record) -> Position:
+    """Where the event of this record first stood in the log: here, unless it was sent round again.
+
+    Raises Undecodable if the origin header is not `partition:offset:timestamp`.
+    """
+    for name, value in record.headers:
+        if name == HEADER_ORIGIN:
+            try:
+                _, offset, at = value.split(b":")
+                return Position(int(offset), int(at))
+            except ValueError:
+                raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp") from None
+    return Position(record.offset, record.timestamp)
+
+
+def origin_header(partition: int, position: Position) -> tuple[str, bytes]:
+    """The header that keeps an event's identity when its record is sent round again."""
+    return HEADER_ORIGIN, b"%d:%d:%d" % (partition, position.offset, position.at)
+
+
+def address(given: str) -> str | None:
+    """The address in the one form that every stage uses as key, or None if no mail could go there.
+
+    Trimmed, lower case, composed Unicode (NFC): "É" typed as one or as two code points is one person.
+    Tags ("+news") stay: whether they are one mailbox is the receiving host's business.
+    Idempotent: address(address(x)) == address(x).
+    """
+    text = unicodedata.normalize("NFC", given.strip().lower())
+    local, at, domain = text.rpartition("@")
+    plausible = at and local and domain and len(text.encode()) <= LONGEST_ADDRESS
+    return text if plausible and not any(c.isspace() or not c.isprintable() for c in text) else None
+
+
+def fingerprint(*parts: bytes) -> str:
+    """An id for an event whose provider gives none: the same bytes sent again make the same id."""
+    digest = hashlib.sha256()
+    for part in parts:
+        # The length goes in too, or ("ab", "c") and ("a", "bc") would be one event.
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"

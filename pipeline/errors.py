@@ -1,0 +1,51 @@
+"""Every error raised on purpose. A docstring says what the error means to whoever catches it."""
+
+from __future__ import annotations
+
+
+class PostlogError(Exception):
+    """Base of all errors below; anything else that escapes is a bug and ends the process."""
+
+
+class ConfigError(PostlogError):
+    """The environment or a file is wrong. The process refuses to start (exit 2); the message names the cure."""
+
+
+class TopicsMismatch(ConfigError):
+    """The cluster's topics are not what topics.yaml says. Refuse to start (exit 2)."""
+
+
+class KafkaUnavailable(PostlogError):
+    """Kafka did not answer in time. Exit 1: whoever supervises starts us again."""
+
+
+class BadSignature(PostlogError):
+    """Not authentic. Answer 401; nothing of the delivery may reach Kafka but the count."""
+
+
+class StaleDelivery(BadSignature):
+    """Signed by us once, but too long ago: somebody may be replaying it. Answer 401."""
+
+
+class Unreadable(PostlogError):
+    """Authentic, but not what the provider's reader understands. Dead letter and 200: a retry cannot mend it."""
+
+
+class Undecodable(PostlogError):
+    """A record on our own topic that the contract cannot decode. Dead letter."""
+
+
+class NoRecipient(PostlogError):
+    """The event names no address we could mail, so nothing can be suppressed. Dead letter."""
+
+
+class OffsetGap(PostlogError):
+    """Records between two offsets never reached the lane. Stop: redelivery from the committed offset repairs it."""
+
+
+class RecordsExpired(PostlogError):
+    """Kafka deleted records that nobody had processed. Stop: only an operator may accept the loss."""
+
+
+class BrokerStartFailed(PostlogError):
+    """No way to a Kafka broker is open; the message names all three and what stopped each."""

@@ -1,0 +1,165 @@
+"""How every service reaches Kafka: client options, waiting for it, and the check of its topics.
+
+A shell over aiokafka's admin client; `pipeline.topics` holds the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import stamina
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from pipeline import topics as rules
+from pipeline.errors import KafkaUnavailable, TopicsMismatch
+from pipeline.settings import Settings
+from pipeline.topics import Difference, Live, Topics
+
+log = structlog.get_logger(__name__)
+
+#: Largest request a producer of ours sends: a dead letter with a body of the size limit, in bytes.
+LARGEST_REQUEST = 4 * 1024 * 1024
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Options that every aiokafka client takes."""
+    return {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "client_id": f"{settings.topic_prefix}postlog",
+    }
+
+
+def topics_of(settings: Settings) -> Topics:
+    """The topics that these settings name. Raises ConfigError."""
+    path = Path(settings.topics_file) if settings.topics_file else rules.default_file()
+    return rules.load(
+        path,
+        prefix=settings.topic_prefix,
+        replication=settings.topic_replication or None,
+        min_insync=settings.topic_min_insync_replicas or None,
+    )
+
+
+@asynccontextmanager
+async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client of a cluster that answers.
+
+    Raises KafkaUnavailable when none does within KAFKA_WAIT_SECONDS.
+    """
+    try:
+        async for attempt in stamina.retry_context(
+            on=(KafkaError, OSError), timeout=settings.kafka_wait_seconds, attempts=None, wait_max=2.0
+        ):
+            with attempt:
+                client = await _connect(settings)
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailable(
+            f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {settings.kafka_wait_seconds:g} s "
+            f"({error}): is it up, and is KAFKA_BOOTSTRAP_SERVERS right?"
+        ) from None
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _connect(settings: Settings) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await client.start()
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, Live]:
+    """What the cluster has of these topics, by name; a topic it does not have is left out."""
+    wanted = {topic.name: topic for topic in topics.all()}
+    there = [name for name in await client.list_topics() if name in wanted]
+    if not there:
+        return {}
+    described = {found["topic"]: found["partitions"] for found in await client.describe_topics(there)}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
+    configs: dict[str, dict[str, str]] = {}
+    for response in await client.describe_configs(resources):
+        for resource in response.to_object()["resources"]:
+            configs[resource["resource_name"]] = {
+                entry["config_names"]: entry["config_value"] for entry in resource["config_entries"]
+            }
+    return {
+        name: Live(
+            partitions=len(partitions),
+            replication=min((len(partition["replicas"]) for partition in partitions), default=0),
+            config=configs.get(name, {}),
+        )
+        for name, partitions in described.items()
+    }
+
+
+async def check(settings: Settings) -> list[Difference]:
+    """How the live cluster differs from topics.yaml. Raises ConfigError, KafkaUnavailable."""
+    topics = topics_of(settings)
+    async with admin(settings) as client:
+        return rules.differences(topics, await live_topics(client, topics))
+
+
+async def apply(settings: Settings) -> tuple[list[str], list[Difference]]:
+    """Create the topics that are missing; (names created, differences that remain).
+
+    Raises ConfigError, KafkaUnavailable, and KafkaError if the cluster refuses one.
+    """
+    topics = topics_of(settings)
+    async with admin(settings) as client:
+        found = rules.differences(topics, await live_topics(client, topics))
+        missing = {difference.topic for difference in found if difference.missing}
+        new = [
+            NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.settings())
+            for topic in topics.all()
+            if topic.name in missing
+        ]
+        if new:
+            response = await client.create_topics(new)
+            for name, code, message, *_ in response.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    raise error(f"{name}: {message}")
+            await _until_visible(client, {topic.name for topic in new})
+        return sorted(missing), [difference for difference in found if not difference.missing]
+
+
+async def _until_visible(client: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Brokers learn of a new topic a moment after the controller; a producer that asks too early would fail."""
+    async for attempt in stamina.retry_context(on=LookupError, timeout=30.0, attempts=None, wait_max=0.5):
+        with attempt:
+            described = await client.describe_topics(sorted(names))
+            unready = [
+                t["topic"] for t in described if t["error_code"] or any(p["leader"] < 0 for p in t["partitions"])
+            ]
+            if unready:
+                raise LookupError(unready)
+
+
+async def require_topics(settings: Settings) -> Topics:
+    """The topics, once the cluster answers and has them as topics.yaml says. Every service calls this first.
+
+    Raises ConfigError, KafkaUnavailable, and TopicsMismatch naming each difference and its cure.
+    """
+    found = await check(settings)
+    if found:
+        lines = [f"  {d.topic}: {d.what} is {d.cluster}, topics.yaml says {d.file}. {d.cure}" for d in found]
+        raise TopicsMismatch("\n".join(["the cluster's topics are not what topics.yaml says:", *lines]))
+    return topics_of(settings)
+
+
+async def cluster_id(settings: Settings) -> str:
+    """The cluster's own id; local state is kept apart by it, since offsets of another cluster mean nothing here."""
+    async with admin(settings) as client:
+        described = await client.describe_cluster()
+    return str(described.get("cluster_id") or "unknown")

@@ -1,0 +1,127 @@
+"""What every service does around its work: serve health and metrics, stop on a signal, and exit with a code that
+tells a supervisor what happened.
+
+Exit codes: 0 stopped as asked · 1 an error, start me again · 2 refused to start, a person must mend the
+configuration first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import prometheus_client
+import structlog
+import uvloop
+from aiohttp import web
+from prometheus_client import multiprocess
+
+from pipeline import logs
+from pipeline import settings as environment
+from pipeline.errors import ConfigError, PostlogError
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a service knows about itself: ok or not, and why, as JSON values."""
+
+    ok: bool
+    details: dict[str, Any]
+
+
+Check = Callable[[], Health]
+
+
+def add_health_routes(app: web.Application, *, live: Check, ready: Check, shared_metrics: bool = False) -> None:
+    """`GET /health/live`, `/health/ready` (200 or 503 with details) and `/metrics` (Prometheus text format).
+
+    live            false means restart me; ready false means send me no work yet
+    shared_metrics  several processes answer on one port, and whichever does must answer for all of them
+    """
+
+    def answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(_: web.Request) -> web.Response:
+            health = check()
+            return web.json_response({"ok": health.ok, **health.details}, status=200 if health.ok else 503)
+
+        return handler
+
+    app.router.add_get("/health/live", answer(live))
+    app.router.add_get("/health/ready", answer(ready))
+
+    async def metrics(_: web.Request) -> web.Response:
+        registry = prometheus_client.REGISTRY
+        if shared_metrics:
+            registry = prometheus_client.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        text = prometheus_client.generate_latest(registry)
+        return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/metrics", metrics)
+
+
+async def serve(
+    app: web.Application, host: str, port: int, *, reuse_port: bool = False, **options: Any
+) -> web.AppRunner:
+    """Start serving; the caller awaits `runner.cleanup()` at the end. options go to aiohttp's AppRunner.
+
+    Raises ConfigError if the address cannot be had.
+    """
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, **options)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}. Is it taken? Choose another port."
+        ) from None
+    bound = runner.addresses[0]
+    log.info("listening", address=f"http://{bound[0]}:{bound[1]}")
+    return runner
+
+
+async def stop_requested() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; it replaces what those signals did before."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's coroutine on uvloop, with the settings of the environment, and exit the process.
+
+    An expected error is logged in one line, anything else with its traceback.
+    """
+    sys.exit(exit_code(service, lambda settings: uvloop.run(main(settings))))
+
+
+def exit_code(service: str, start: Callable[[Settings], None]) -> int:
+    """Call start with the settings; 0, or the exit code that says what stopped it."""
+    try:
+        settings = environment.load(os.environ)
+        logs.configure(settings, service)
+        start(settings)
+    except ConfigError as error:
+        log.error("refused to start", service=service, error=str(error))
+        return 2
+    except PostlogError as error:
+        log.error("stopped", service=service, error=f"{type(error).__name__}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    except Exception:
+        log.exception("stopped by a bug", service=service)
+        return 1
+    return 0

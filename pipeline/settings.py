@@ -1,0 +1,163 @@
+"""The environment, read once.
+
+`load()` is called in each service's `__main__` with `os.environ` and nowhere else. Every value has a
+sane default for one machine; a wrong one is refused with its name, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.errors import ConfigError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+#: Every secret must be at least this long: HMAC-SHA256 with an empty key verifies what anybody signs.
+SHORTEST_SECRET = 8
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One field per variable: `KAFKA_BOOTSTRAP_SERVERS` is `kafka_bootstrap_servers`."""
+
+    kafka_bootstrap_servers: Annotated[str, Meta(description="brokers, `host:port`, comma-separated")] = (
+        "127.0.0.1:9092"
+    )
+    kafka_wait_seconds: Annotated[
+        Seconds, Meta(description="how long a starting service waits for Kafka before it exits with 1")
+    ] = 60.0
+    topics_file: Annotated[
+        str, Meta(description="path of topics.yaml; empty means the one that comes with postlog")
+    ] = ""
+    topic_prefix: Annotated[
+        str,
+        Meta(
+            description="put before every topic, group and transactional id: several postlogs on one cluster",
+            pattern=r"^[A-Za-z0-9._-]{0,60}$",
+        ),
+    ] = ""
+    topic_replication: Annotated[
+        int, Meta(ge=0, description="replicas of every topic; 0 means what topics.yaml says, 3 in production")
+    ] = 0
+    topic_min_insync_replicas: Annotated[
+        int,
+        Meta(ge=0, description="in-sync replicas a write needs; 0 means what topics.yaml says, 2 in production"),
+    ] = 0
+    state_dir: Annotated[
+        str, Meta(description="folder for RocksDB state; one per process, disposable, rebuilt from Kafka")
+    ] = ".data/state"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"], Meta(description="lines for people, or one JSON object per line")
+    ] = "console"
+
+    webhook_secret: Annotated[
+        str,
+        Meta(
+            description=f"NexusProMail's signing secret, at least {SHORTEST_SECRET} characters; "
+            "several, comma-separated, while rotating"
+        ),
+    ] = ""
+    ingress_host: Annotated[str, Meta(description="address the ingress binds to")] = "127.0.0.1"
+    ingress_port: Annotated[Port, Meta(description="port the ingress binds to")] = 8080
+    ingress_workers: Annotated[Count, Meta(description="ingress processes on the one port")] = 1
+    ingress_max_body_bytes: Annotated[Count, Meta(description="a larger body is answered 413")] = 1024 * 1024
+    ingress_read_timeout_seconds: Annotated[
+        Seconds, Meta(description="a body that takes longer to arrive is answered 408")
+    ] = 10.0
+    ingress_deadline_seconds: Annotated[
+        Seconds,
+        Meta(description="Kafka must acknowledge within this, or the sender is asked to try again (503)"),
+    ] = 2.5
+    ingress_max_pending: Annotated[
+        Count,
+        Meta(description="events waiting for Kafka in one process; above it the sender is asked to try again"),
+    ] = 20_000
+    ingress_drain_seconds: Annotated[
+        Seconds, Meta(description="on SIGTERM, how long deliveries in flight may take to finish")
+    ] = 5.0
+
+    processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
+    processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
+    dedup_window_hours: Annotated[
+        Count, Meta(description="how long the same event id counts as a duplicate; fixed once there is state")
+    ] = 48
+    processor_session_timeout_seconds: Annotated[
+        Seconds,
+        Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
+    ] = 10.0
+    processor_max_batch: Annotated[Count, Meta(description="records one transaction holds at most")] = 20_000
+    lane_stall_seconds: Annotated[
+        Seconds, Meta(description="a lane that is behind and makes no progress this long is not live")
+    ] = 60.0
+
+    alerter_host: Annotated[str, Meta(description="address of the alerter's health and metrics")] = "127.0.0.1"
+    alerter_port: Annotated[Port, Meta(description="port of the alerter's health and metrics")] = 8082
+    alert_urls: Annotated[
+        str,
+        Meta(description="apprise URLs, separated by spaces or new lines; none: alerts go to the log"),
+    ] = ""
+    alert_digest_seconds: Annotated[
+        Seconds, Meta(description="how often dead letters that are not critical are told, grouped")
+    ] = 60.0
+    alert_despam_seconds: Annotated[
+        Seconds, Meta(description="a group that was told is told again after this at the earliest")
+    ] = 300.0
+    alert_retry_seconds: Annotated[Seconds, Meta(description="how long a failing channel is tried for one alert")] = (
+        600.0
+    )
+
+    lookup_host: Annotated[str, Meta(description="address the lookup API binds to")] = "127.0.0.1"
+    lookup_port: Annotated[Port, Meta(description="port the lookup API binds to")] = 8083
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; an empty variable counts as not set.
+
+    Raises ConfigError naming the variable, what it was and what is allowed.
+    """
+    given = {
+        field.name: environ[field.name.upper()]
+        for field in msgspec.structs.fields(Settings)
+        if environ.get(field.name.upper(), "").strip()
+    }
+    for name, value in given.items():
+        # One at a time, so that the message can name the variable.
+        try:
+            msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            reason = str(error).split(" - at ")[0]
+            raise ConfigError(f"{name.upper()} is {value!r}: {reason}. Correct the variable, or unset it.") from None
+    return msgspec.convert(given, Settings, strict=False)
+
+
+def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
+    """The signing secrets that are valid now, newest first as given.
+
+    Raises ConfigError when there is none or one is too short to protect anything.
+    """
+    secrets = tuple(part.strip() for part in settings.webhook_secret.split(",") if part.strip())
+    if not secrets:
+        raise ConfigError("WEBHOOK_SECRET is not set: put the provider's signing secret there.")
+    if any(len(secret) < SHORTEST_SECRET for secret in secrets):
+        raise ConfigError(
+            f"WEBHOOK_SECRET holds a secret of fewer than {SHORTEST_SECRET} characters: "
+            "anybody could guess it; generate a new one with the provider."
+        )
+    return tuple(secret.encode() for secret in secrets)
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, in order: the table in the README is made of it."""
+    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    return [
+        (field.name.upper(), str(field.default), schema[field.name]["description"])
+        for field in msgspec.structs.fields(Settings)
+    ]
