@@ -47,5 +47,21 @@ class RecordsExpired(PostlogError):
     """Kafka deleted records that nobody had processed. Stop: only an operator may accept the loss."""
 
 
+class StaleStore(PostlogError):
+    """A local store is of another log, or misses deletions that were compacted away. Discard it, restore anew."""
+
+
+class StoreLocked(PostlogError):
+    """Another process has this local store open. Exit 1: the former owner may be about to end."""
+
+
+class LaneClosed(PostlogError):
+    """A batch was handed to a lane that is not open: a bug. Stop."""
+
+
+class LanesFailed(PostlogError):
+    """A lane or the consumer under it stopped; nothing of the batch in hand is committed. Exit 1, start again."""
+
+
 class BrokerStartFailed(PostlogError):
     """No way to a Kafka broker is open; the message names all three and what stopped each."""

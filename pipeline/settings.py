@@ -86,9 +86,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
     processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
-    dedup_window_hours: Annotated[
-        Count, Meta(description="how long the same event id counts as a duplicate; fixed once there is state")
-    ] = 48
     processor_session_timeout_seconds: Annotated[
         Seconds,
         Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),

@@ -1,0 +1,121 @@
+"""The processor: a Faust app whose one agent feeds the lanes.
+
+A shell. Faust brings the consumer group; lanes bring state, exactly once and the offsets. See docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+from faust.types import TP
+from mode.supervisors import CrashingSupervisor
+
+from pipeline import kafka, service
+from pipeline.errors import LanesFailed
+from pipeline.settings import Settings
+from processor.lane import Site
+from processor.lanes import Lanes
+from processor.transport import BatchApp, Untouched
+from processor.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+#: Bytes and records of one fetch: larger ones are faster until they hold up the other partitions.
+FETCH_BYTES = 4 * 1024 * 1024
+POLL_RECORDS = 8_000
+#: How long leaving the group may take at the end, in seconds; the promise does not depend on it.
+STOP_TIMEOUT = 5.0
+
+
+async def main(settings: Settings) -> None:
+    """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
+    stop = await service.stop_requested()
+    topics = await kafka.require_topics(settings)
+    cluster = await kafka.cluster_id(settings)
+    group = f"{settings.topic_prefix}postlog-processor"
+    site = Site(settings=settings, topics=topics, folder=Path(settings.state_dir) / cluster / group, group=group)
+    lanes = Lanes(site)
+    site.folder.mkdir(parents=True, exist_ok=True)
+    app = build(site, lanes)
+    async with Watch(site, lanes, app) as watch:
+        web_app = web.Application()
+        service.add_health_routes(web_app, live=watch.live, ready=watch.ready)
+        runner = await service.serve(web_app, settings.processor_host, settings.processor_port)
+        try:
+            await _run(app, lanes, watch, stop)
+        finally:
+            await runner.cleanup()
+
+
+def build(site: Site, lanes: Lanes) -> BatchApp:
+    """The Faust app. Everything it would create, serve or commit by itself is off."""
+    settings = site.settings
+    app = BatchApp(
+        site.group,
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_client_id=f"{settings.topic_prefix}postlog-processor",
+        broker_session_timeout=settings.processor_session_timeout_seconds,
+        broker_heartbeat_interval=settings.processor_session_timeout_seconds / 3.5,
+        broker_rebalance_timeout=settings.processor_session_timeout_seconds * 1.5,
+        broker_max_poll_records=POLL_RECORDS,
+        consumer_max_fetch_size=FETCH_BYTES,
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,  # the default waits without limit at every rebalance
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        store="memory://",
+        datadir=str(site.folder / "faust"),
+        autodiscover=False,
+    )
+    app.lanes = lanes
+    source = app.topic(site.topics.events.name, schema=Untouched(key_serializer="raw", value_serializer="raw"))
+
+    async def feed(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            # Fetched in another generation of the group: its owner has it, or we fetch it again.
+            if message.generation_id == app.consumer_generation_id:
+                lanes.deliver(message.partition, message.value)
+
+    app.agent(source, name="feed", supervisor_strategy=CrashingSupervisor)(feed)
+
+    async def assigned(_: Any, assigned: set[TP], **__: Any) -> None:
+        log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
+        lanes.assign([tp.partition for tp in assigned])
+
+    async def revoked(_: Any, revoked: set[TP], **__: Any) -> None:
+        log.info("revoked", partitions=sorted(tp.partition for tp in revoked))
+        await lanes.revoke([tp.partition for tp in revoked])
+
+    signals: Any = app
+    signals.on_partitions_assigned.connect(assigned)
+    signals.on_partitions_revoked.connect(revoked)
+    return app
+
+
+async def _run(app: BatchApp, lanes: Lanes, watch: Watch, stop: asyncio.Event) -> None:
+    """Start the app and wait for a reason to end; then finish the transactions in hand and leave the group."""
+    await app.start()
+    asked = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(app.wait_until_stopped())
+    try:
+        reasons: list[asyncio.Future[Any]] = [asked, ended, lanes.failure, watch.failure]
+        await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+        for failure in (lanes.failure, watch.failure):
+            if failure.done():
+                failure.result()
+        if not asked.done():
+            raise LanesFailed(f"the consumer stopped: {app.crash_reason!r}") from app.crash_reason
+        log.info("stopping: finishing the transactions in hand")
+        await lanes.close()
+    finally:
+        asked.cancel()
+        ended.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(app.stop(), STOP_TIMEOUT)

@@ -1,0 +1,85 @@
+"""Is this record the event's first, that same record again, or a duplicate of it?
+
+Pure. Identity is a place in the log: a marker says where (offset) and when (arrival, ms) an event was first
+seen, never just "seen". So the answer depends on the log alone, and a consumer group whose offsets were moved
+back reprocesses exactly the originals and still drops the duplicates.
+
+Markers live in buckets one window long, by the arrival of the record that wrote them. A lookup asks the bucket
+of the record in hand and the one before it, so the window is the whole window, also across a bucket's edge.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from pipeline.contract import Position
+
+#: How long the same event id counts as a duplicate, and how long a bucket is. A constant, not a setting: the markers
+#: of a log are in buckets of this length, and with another one nobody would find them.
+WINDOW_MS = 48 * 3_600_000
+
+_MARKER = struct.Struct(">QQ")
+_BUCKET = struct.Struct(">I")
+
+
+class Verdict(enum.Enum):
+    """What to do with a record."""
+
+    FIRST = "process it, and write its marker"
+    AGAIN = "the very record that wrote the marker: process it, the marker stands"
+    DUPLICATE = "skip and count it"
+
+
+def judge(here: Position, markers: Iterable[Position]) -> Verdict:
+    """What the record at `here` is, given the event's markers in its bucket and the one before.
+
+    none                                  → FIRST
+    same offset                           → AGAIN      redelivery, replay or redrive of the first
+    lower offset, at most a window older  → DUPLICATE
+    lower offset, more than that older    → FIRST      it happened again, move the marker
+    higher offset                         → FIRST      a replay of something older, move the marker back
+
+    With two markers a lower one within the window decides: after a replay of older records the higher one
+    is only what this event's marker was before.
+    """
+    again = False
+    for marker in markers:
+        # Strictly less: after a crash Kafka redelivers the very record that wrote
+        # this marker, and skipping it then would lose its effect.
+        if marker.offset < here.offset and here.at - marker.at <= WINDOW_MS:
+            return Verdict.DUPLICATE
+        again = again or marker.offset == here.offset
+    return Verdict.AGAIN if again else Verdict.FIRST
+
+
+def bucket(at: int) -> int:
+    """The number of the bucket that holds a record that arrived at `at` ms."""
+    return at // WINDOW_MS
+
+
+def key(bucket_number: int, digest: bytes) -> bytes:
+    """A marker's key in the changelog: 4 bytes of bucket, big-endian, so that a bucket is a range; 16 of digest."""
+    return _BUCKET.pack(bucket_number) + digest
+
+
+def first_key(bucket_number: int) -> bytes:
+    """The smallest key of a bucket; every key of older buckets is smaller."""
+    return _BUCKET.pack(max(bucket_number, 0))
+
+
+def digest(provider: str, event_id: str) -> bytes:
+    """16 bytes that stand for one provider's event id; 2^64 ids would make one collision likely."""
+    return blake2b(f"{provider}\0{event_id}".encode(), digest_size=16).digest()
+
+
+def pack(marker: Position) -> bytes:
+    """A marker as 16 bytes: offset and arrival in ms, big-endian."""
+    return _MARKER.pack(marker.offset, marker.at)
+
+
+def unpack(value: bytes) -> Position:
+    """The marker in 16 bytes."""
+    return Position(*_MARKER.unpack(value))

@@ -1,0 +1,268 @@
+"""One partition: its state, its fence and its position.
+
+A shell: open, then one `process` at a time, then close. `process` decides a batch, commits what follows from it in
+one transaction {changelogs, dead letters, source offset}, and only then writes it to the local store. A crash between
+the two is repaired by the next `open`, a crash before them by redelivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from pipeline import deadletter, kafka
+from pipeline.contract import Record
+from pipeline.errors import LaneClosed, OffsetGap, RecordsExpired, StaleStore
+from pipeline.settings import Settings
+from pipeline.topics import Topics
+from processor import changelog, dedup, metrics, store
+from processor.decide import Changes, Rejected, State, decide
+from processor.store import TABLES, Store, Table, open_store
+
+log = structlog.get_logger(__name__)
+
+#: The coordinator ends the transaction of a silent owner after this; a thawed one finds itself fenced.
+TRANSACTION_TIMEOUT_MS = 30_000
+#: How long to wait before asking again whether the last transaction's markers are written. They take a few ms,
+#: and aiokafka's default of 100 would be most of a transaction's time.
+RETRY_BACKOFF_MS = 10
+PRODUCER_BATCH_BYTES = 512 * 1024
+RESTORE_FETCH_BYTES = 8 * 1024 * 1024
+
+#: One row of a topic: key, value, headers.
+Row = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all lanes of a process share. folder holds one store per lane; group owns the source offsets."""
+
+    settings: Settings
+    topics: Topics
+    folder: Path
+    group: str
+
+
+class Lane:
+    """Owns partition `number` of the events topic and of every topic that is co-partitioned with it.
+
+    next      offset of the first record that is not processed yet
+    moved_at  monotonic time of the last progress: a step of the restore, or a committed batch
+    """
+
+    def __init__(self, number: int, site: Site) -> None:
+        self.number = number
+        self.next = 0
+        self.moved_at = time.monotonic()
+        self.is_open = False
+        self._site = site
+        self._source = TopicPartition(site.topics.events.name, number)
+        self._store: Store | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._newest_bucket = -1
+
+    async def open(self) -> None:
+        """Fence the former owner, read the committed offset, restore the state; in this order.
+
+        Before the fence the former owner could still commit, and both the offset and the changelogs read too
+        early would miss its last transaction.
+        """
+        started = time.monotonic()
+        self._producer = AIOKafkaProducer(
+            **kafka.client_options(self._site.settings),
+            transactional_id=f"{self._site.group}-{self.number}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            max_batch_size=PRODUCER_BATCH_BYTES,
+            max_request_size=kafka.LARGEST_REQUEST,
+        )
+        await self._producer.start()
+        async with self._reader() as reader:
+            self.next = await self._committed(reader)
+            restored = await self._restore(reader)
+        self._moved()
+        self.is_open = True
+        metrics.LANE_OPEN.labels(self.number).set(1)
+        log.info(
+            "lane open",
+            partition=self.number,
+            next=self.next,
+            restored=restored,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    async def process(self, records: Sequence[Record]) -> int:
+        """Commit everything that follows from contiguous records, once; how many of them were new to this lane.
+
+        Raises OffsetGap if records between `next` and the first one are missing.
+        """
+        fresh = self._fresh(records)
+        if not fresh:
+            return 0
+        state = State(self._opened_store.markers, self._opened_store.suppressions)
+        changes = decide(fresh, state)
+        positions = await self._commit(changes)
+        self._remember(changes, positions)
+        self.next = changes.end
+        self._moved()
+        metrics.count(self.number, len(fresh), changes)
+        return len(fresh)
+
+    async def close(self) -> None:
+        """Give the partition up; between batches only. Idempotent."""
+        self.is_open = False
+        metrics.LANE_OPEN.labels(self.number).set(0)
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+        if self._store is not None:
+            closing, self._store = self._store, None
+            closing.close()
+
+    def _fresh(self, records: Sequence[Record]) -> Sequence[Record]:
+        # The former owner's last transaction may have landed between the consumer's seek and our fence:
+        # what is below `next` is done.
+        if records[0].offset < self.next:
+            records = [record for record in records if record.offset >= self.next]
+        if records and records[0].offset != self.next:
+            raise OffsetGap(
+                f"{self._source.topic}-{self.number}: expected offset {self.next}, got {records[0].offset}; "
+                "starting again from the committed offset"
+            )
+        return records
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        reader = AIOKafkaConsumer(
+            **kafka.client_options(self._site.settings),
+            group_id=self._site.group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
+            fetch_max_bytes=4 * RESTORE_FETCH_BYTES,
+            fetch_max_wait_ms=50,
+        )
+        await reader.start()
+        try:
+            yield reader
+        finally:
+            await reader.stop()
+
+    async def _committed(self, reader: AIOKafkaConsumer) -> int:
+        """The offset to go on from: the committed one, or on the very first start the oldest there is.
+
+        Raises RecordsExpired if retention removed records that nobody had processed.
+        """
+        committed: int | None = await reader.committed(self._source)
+        first: int = (await reader.beginning_offsets([self._source]))[self._source]
+        if committed is None:
+            return first
+        if committed < first:
+            raise RecordsExpired(
+                f"{self._source.topic}-{self.number}: records {committed} to {first - 1} expired before they were "
+                f"processed. To accept their loss, stop all processors and reset the group to the earliest offset: "
+                f"kafka-consumer-groups.sh --group {self._site.group} --topic {self._source.topic}:{self.number} "
+                "--reset-offsets --to-earliest --execute"
+            )
+        return committed
+
+    async def _restore(self, reader: AIOKafkaConsumer) -> int:
+        """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
+        path = self._site.folder / f"lane-{self.number}"
+        partitions: dict[TopicPartition, Table] = {
+            TopicPartition(getattr(self._site.topics, table).name, self.number): table for table in TABLES
+        }
+        self._store = open_store(path)
+        try:
+            return await changelog.restore(reader, self._store, partitions, self._moved)
+        except StaleStore as error:
+            log.warning("store discarded, restoring all of it", partition=self.number, reason=str(error))
+            self._store.close()
+            store.discard(path)
+            self._store = open_store(path)
+            return await changelog.restore(reader, self._store, partitions, self._moved)
+
+    @property
+    def _opened_store(self) -> Store:
+        if self._store is None:
+            raise LaneClosed(f"lane {self.number} is not open")
+        return self._store
+
+    async def _commit(self, changes: Changes) -> dict[str, int]:
+        """One transaction; the changelogs' positions after it, by topic."""
+        producer = self._producer
+        if producer is None:
+            raise LaneClosed(f"lane {self.number} is not open")
+        topics = self._site.topics
+        async with producer.transaction():
+            seen = await self._send(producer, topics.seen.name, _rows(changes.seen))
+            listed = await self._send(producer, topics.suppressions.name, _rows(changes.suppressions))
+            letters = [self._letter(rejected) for rejected in changes.rejected]
+            dead = await self._send(producer, topics.dead_letters.name, letters)
+            ends = await asyncio.gather(seen, listed, dead)
+            await producer.send_offsets_to_transaction(
+                {self._source: OffsetAndMetadata(changes.end, "")}, self._site.group
+            )
+        metrics.TRANSACTIONS.inc()
+        names = (topics.seen.name, topics.suppressions.name)
+        return {name: end for name, end in zip(names, ends, strict=False) if end is not None}
+
+    async def _send(self, producer: AIOKafkaProducer, topic: str, rows: Sequence[Row]) -> Awaitable[int | None]:
+        """Hand rows to the producer, in order, for this lane's partition; awaits to the position after the last."""
+        sent = []
+        builder = producer.create_batch()
+        for key, value, headers in rows:
+            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                builder.close()
+                sent.append(await producer.send_batch(builder, topic, partition=self.number))
+                builder = producer.create_batch()
+                builder.append(key=key, value=value, timestamp=None, headers=headers)
+        if builder.record_count():
+            builder.close()
+            sent.append(await producer.send_batch(builder, topic, partition=self.number))
+        return _end(sent)
+
+    def _letter(self, rejected: Rejected) -> Row:
+        record = rejected.record
+        source = deadletter.Source(
+            topic=self._source.topic,
+            partition=self.number,
+            offset=record.offset,
+            timestamp=record.timestamp,
+            group=self._site.group,
+        )
+        now = int(time.time() * 1000)
+        added = deadletter.headers(rejected.error, stage="processor", now=now, source=source)
+        return record.key, record.value, [*deadletter.original_headers(record.headers), *added]
+
+    def _remember(self, changes: Changes, positions: dict[str, int]) -> None:
+        """Write to the local store what the transaction just made true."""
+        newest = dedup.bucket(changes.newest)
+        drop = None
+        if newest > self._newest_bucket:
+            # Lookups ask this bucket and the one before; whatever is older is out of every window.
+            drop = dedup.first_key(newest - 1)
+            self._newest_bucket = newest
+        rows = {"seen": changes.seen.items(), "suppressions": changes.suppressions.items()}
+        self._opened_store.write(rows, positions, drop_markers_below=drop)  # type: ignore[arg-type]
+
+    def _moved(self) -> None:
+        self.moved_at = time.monotonic()
+
+
+def _rows(changed: dict[bytes, bytes]) -> list[Row]:
+    return [(key, value, []) for key, value in changed.items()]
+
+
+async def _end(sent: list[Awaitable[object]]) -> int | None:
+    """The offset after the last of the batches that were sent, None if there was none."""
+    acknowledged = await asyncio.gather(*sent)
+    return acknowledged[-1].offset + 1 if acknowledged else None  # type: ignore[attr-defined]

@@ -1,0 +1,145 @@
+"""The lanes this process owns, and what waits for each.
+
+A shell. A free lane takes everything that waits for it into its next transaction: that costs the same for one record
+or thousands, so batches grow with the backlog and shrink to nothing when idle. The first lane that fails ends the
+process; nothing of its batch is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from pipeline.contract import Record
+from processor import metrics
+from processor.lane import Lane, Site
+
+log = structlog.get_logger(__name__)
+
+#: Transactions' worth of records that may wait in memory for one lane before its partition is left alone.
+BACKLOG_BATCHES = 2
+#: Lanes that restore at once: each has a fetch buffer and a producer that is just starting.
+OPENING_AT_ONCE = 4
+
+
+class Lanes:
+    """Assigned and revoked by the consumer group, fed by the agent.
+
+    failure  done when a lane has failed, with its exception
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._site = site
+        self._owned: dict[int, _Owned] = {}
+        self._room = asyncio.Event()
+        self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+
+    @property
+    def all(self) -> list[Lane]:
+        """The lanes this process owns, open or opening."""
+        return [owned.lane for owned in self._owned.values()]
+
+    def assign(self, numbers: Collection[int]) -> None:
+        """Open the lanes of these partitions, in the background; what arrives meanwhile waits."""
+        for number in sorted(set(numbers) - self._owned.keys()):
+            owned = _Owned(Lane(number, self._site), self._site.settings.processor_max_batch, self._room)
+            self._owned[number] = owned
+            owned.task = asyncio.create_task(owned.run(self._opening), name=f"lane-{number}")
+            owned.task.add_done_callback(self._ended)
+
+    async def revoke(self, numbers: Collection[int]) -> None:
+        """Give partitions up: forget what waits, let the transaction in hand finish, close.
+
+        What was fetched but not started belongs to the next owner.
+        """
+        leaving = [self._owned.pop(number) for number in numbers if number in self._owned]
+        await asyncio.gather(*[owned.leave() for owned in leaving])
+
+    async def close(self) -> None:
+        """Give every partition up."""
+        await self.revoke(list(self._owned))
+
+    def deliver(self, number: int, records: Sequence[Record]) -> None:
+        """Let records wait for their lane; those of a partition that is not ours any more are dropped."""
+        if number in self._owned:
+            self._owned[number].put(records)
+
+    def has_room(self, number: int) -> bool:
+        """Whether more records should be fetched for a partition."""
+        return number in self._owned and self._owned[number].has_room()
+
+    async def until_room(self, timeout: float) -> None:
+        """Wait until a lane has taken what waited for it, `timeout` seconds at most."""
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), timeout)
+        except TimeoutError:
+            return
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self.failure.done():
+            self.failure.set_exception(error)
+
+
+class _Owned:
+    """A lane, its backlog and the task that drives it."""
+
+    def __init__(self, lane: Lane, max_batch: int, room: asyncio.Event) -> None:
+        self.lane = lane
+        self.task: asyncio.Task[None]
+        self._max_batch = max_batch
+        self._backlog: deque[Sequence[Record]] = deque()
+        self._waiting = 0
+        self._arrived = asyncio.Event()
+        self._leaving = False
+        self._room = room
+
+    def put(self, records: Sequence[Record]) -> None:
+        self._backlog.append(records)
+        self._count(len(records))
+        self._arrived.set()
+
+    def has_room(self) -> bool:
+        return self._waiting < BACKLOG_BATCHES * self._max_batch
+
+    async def run(self, opening: asyncio.Semaphore) -> None:
+        try:
+            async with opening:
+                await self.lane.open()
+            while await self._something_waits():
+                await self.lane.process(self._take())
+        finally:
+            await self.lane.close()
+
+    async def leave(self) -> None:
+        self._leaving = True
+        self._arrived.set()
+        if not self.lane.is_open:
+            # Nothing is in hand yet, and a long restore must not hold up the group's rebalance.
+            self.task.cancel()
+        self._backlog.clear()
+        self._count(-self._waiting)
+        await asyncio.wait([self.task])
+
+    async def _something_waits(self) -> bool:
+        await self._arrived.wait()
+        return not self._leaving
+
+    def _take(self) -> list[Record]:
+        """Everything that waits, up to one transaction's worth."""
+        taken: list[Record] = []
+        while self._backlog and len(taken) < self._max_batch:
+            taken.extend(self._backlog.popleft())
+        self._count(-len(taken))
+        if not self._backlog and not self._leaving:
+            self._arrived.clear()
+        self._room.set()
+        return taken
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        metrics.LANE_BACKLOG.labels(self.lane.number).set(self._waiting)

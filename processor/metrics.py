@@ -1,0 +1,31 @@
+"""What the processor counts. Everything is counted after the commit, so a batch that is redelivered counts once."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+from processor.decide import Changes
+
+RECORDS = Counter("postlog_processor_records", "records done with, duplicates and dead letters too", ["partition"])
+EVENTS = Counter("postlog_processor_events", "events that were processed", ["provider", "type"])
+DUPLICATES = Counter(
+    "postlog_processor_duplicates", "events dropped as duplicates, by the age of the original", ["provider", "age"]
+)
+SUPPRESSION_WRITES = Counter("postlog_processor_suppression_writes", "entries of the suppression list written")
+DEAD_LETTERS = Counter("postlog_processor_dead_letters", "records sent to the dead letters", ["error"])
+TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed")
+LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
+LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])
+LANE_BACKLOG = Gauge("postlog_processor_lane_backlog", "records fetched and waiting in memory", ["partition"])
+
+
+def count(partition: int, records: int, changes: Changes) -> None:
+    """Count a committed batch."""
+    RECORDS.labels(partition).inc(records)
+    for (provider, kind), number in changes.processed.items():
+        EVENTS.labels(provider, kind).inc(number)
+    for (provider, age), number in changes.duplicates.items():
+        DUPLICATES.labels(provider, age).inc(number)
+    for rejected in changes.rejected:
+        DEAD_LETTERS.labels(type(rejected.error).__name__).inc()
+    SUPPRESSION_WRITES.inc(len(changes.suppressions))

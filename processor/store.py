@@ -1,0 +1,116 @@
+"""A lane's state on local disk: RocksDB, one folder per lane, disposable.
+
+A shell. The changelogs in Kafka are the truth; this is a copy that knows how far it has read them. Rows and those
+positions are written in one batch, so after a crash at any time the copy is an older one, never a torn one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from rocksdict import BlockBasedOptions, Options, Rdict, WriteBatch
+
+from pipeline.errors import StoreLocked
+
+log = structlog.get_logger(__name__)
+
+#: The tables of a lane, by the role of their changelog in topics.yaml.
+Table = Literal["seen", "suppressions"]
+TABLES: tuple[Table, ...] = ("seen", "suppressions")
+
+_POSITION = b"position:"
+
+
+def open_store(path: Path) -> Store:
+    """The store in a folder; one that RocksDB cannot open is discarded first, since the changelogs bring it back.
+
+    Raises StoreLocked if another process has it open.
+    """
+    try:
+        return Store(path)
+    except Exception as error:  # rocksdict raises nothing narrower
+        if "lock" in str(error).lower():
+            raise StoreLocked(f"{path} is open in another process: give each its own STATE_DIR") from None
+        log.warning("store discarded, it cannot be opened", path=str(path), error=str(error))
+        discard(path)
+        return Store(path)
+
+
+class Store:
+    """Rows and positions of one lane, for one owner at a time."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._db = Rdict(str(path), _options(), column_families={table: _options() for table in TABLES})
+        self._tables = {table: self._db.get_column_family(table) for table in TABLES}
+        self._handles = {table: self._db.get_column_family_handle(table) for table in TABLES}
+
+    def markers(self, keys: list[bytes]) -> list[bytes | None]:
+        """Dedup markers by changelog key, None where there is none."""
+        return self._get_many("seen", keys)
+
+    def suppressions(self, addresses: list[bytes]) -> list[bytes | None]:
+        """Entries of the suppression list by address, None where nothing is known."""
+        return self._get_many("suppressions", addresses)
+
+    def _get_many(self, table: Table, keys: list[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = self._tables[table][keys]  # type: ignore[index, assignment]
+        return found
+
+    def position(self, topic: str) -> int | None:
+        """The offset up to which the changelog is in here; None if never read."""
+        value = self._db.get(_POSITION + topic.encode())
+        return None if value is None else int(value)
+
+    def write(
+        self,
+        rows: Mapping[Table, Iterable[tuple[bytes, bytes | None]]],
+        positions: Mapping[str, int],
+        *,
+        drop_markers_below: bytes | None = None,
+    ) -> None:
+        """Write rows (None deletes) and changelog positions at once; then forget markers below a key."""
+        batch = WriteBatch(raw_mode=True)
+        if drop_markers_below is not None:
+            batch.delete_range(b"", drop_markers_below, self._handles["seen"])
+        for table, changed in rows.items():
+            batch.set_default_column_family(self._handles[table])
+            for key, value in changed:
+                if value is None:
+                    del batch[key]
+                else:
+                    batch[key] = value
+        batch.set_default_column_family(None)
+        for topic, offset in positions.items():
+            batch[_POSITION + topic.encode()] = b"%d" % offset
+        self._db.write(batch)
+
+    def close(self) -> None:
+        """Release the folder."""
+        for table in self._tables.values():
+            table.close()
+        self._db.close()
+
+
+def discard(path: Path) -> None:
+    """Remove a closed store; the changelogs bring it back."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_write_buffer_size(32 * 1024 * 1024)
+    blocks = BlockBasedOptions()
+    # Most ids are new: a filter answers "certainly not here" without reading a block.
+    blocks.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(blocks)
+    # RocksDB's own log of its doings, not data: by default it keeps a thousand files of it.
+    options.set_keep_log_file_num(2)
+    return options

@@ -1,0 +1,102 @@
+"""How Faust hands us whole batches instead of single records.
+
+Faust keeps the consumer, the group and the assignment; three of its habits are replaced (docs/decisions/0003): it
+fetches only for lanes that have room, it yields all records of a partition as one message, and it never commits an
+offset: only a lane's transaction does. Written against faust-streaming 0.15.3; the base class is
+`faust.transport.consumer.Consumer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage, Message
+
+from processor.lanes import Lanes
+
+#: How long to wait for a lane to have room before looking again for a stop or a rebalance, in seconds.
+ROOM_TIMEOUT = 0.5
+
+
+class BatchConsumer(driver.Consumer):
+    """Yields one message per partition and fetch; its value is the list of records."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Fetch for the lanes that have room. A message carries the group's generation it was fetched in."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+        generation = self.app.consumer_generation_id
+        lanes = cast(BatchApp, self.app).lanes
+        wanted = {tp for tp in self._get_active_partitions() if lanes.has_room(tp.partition)}
+        if not wanted:
+            # An empty set would mean every partition to aiokafka.
+            await lanes.until_room(ROOM_TIMEOUT)
+            return
+        fetched: Mapping[TP, list[Any]] = await self._getmany(active_partitions=wanted, timeout=timeout)
+        if self.should_stop or not fetched:
+            return
+        if not self.flow_active or generation != self.app.consumer_generation_id:
+            # Fetched across a rebalance: forget it, and begin again where the partitions' owners have committed.
+            await self.perform_seek()
+            return
+        for tp, records in fetched.items():
+            yield tp, _message(tp, records, generation)
+
+    def ack(self, message: Message) -> bool:
+        """Take a message off Faust's books without making its offset committable."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return False
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: a batch is not a gap between its last record and the one before it."""
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = BatchConsumer
+
+
+class BatchApp(faust.App):
+    """A Faust app that consumes batches for lanes; set `lanes` before it starts."""
+
+    lanes: Lanes
+
+    def _new_transport(self) -> Any:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+class Untouched(faust.Schema[Any, Any]):
+    """Passes keys and values through: the lane decodes them, and decides what an undecodable one means."""
+
+    def loads_key(self, app: Any, message: Any, **options: Any) -> Any:
+        """The key as it is."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
+        """The list of records as it is."""
+        return message.value
+
+
+def _message(tp: TP, records: list[Any], generation: int) -> Message:
+    last = records[-1]
+    return ConsumerMessage(
+        tp.topic,
+        tp.partition,
+        last.offset,
+        last.timestamp / 1000.0,
+        last.timestamp_type,
+        None,
+        b"",
+        records,  # type: ignore[arg-type]
+        None,
+        0,
+        0,
+        tp,
+        generation_id=generation,
+    )

@@ -1,0 +1,113 @@
+"""How far behind each lane is, and so whether this process is live and ready.
+
+A shell with a connection of its own, because a consumer that is stuck also stops learning how far behind it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from pipeline import kafka
+from pipeline.service import Health
+from processor import metrics
+from processor.lane import Lane, Site
+from processor.lanes import Lanes
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the ends of the log.
+INTERVAL = 2.0
+
+
+def stalled(*, lag: int, idle_seconds: float, limit: float) -> bool:
+    """Whether a lane is behind and makes no progress."""
+    return lag > 0 and idle_seconds > limit
+
+
+class Watch:
+    """An async context manager; `failure` is done if watching itself failed."""
+
+    def __init__(self, site: Site, lanes: Lanes, app: Any) -> None:
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._site = site
+        self._lanes = lanes
+        self._app = app
+        self._ends: dict[int, int] = {}
+        self._consumer = AIOKafkaConsumer(**kafka.client_options(site.settings), enable_auto_commit=False)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Watch:
+        await self._consumer.start()
+        self._task = asyncio.create_task(self._look())
+        self._task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await self._consumer.stop()
+
+    def live(self) -> Health:
+        """False if a lane is behind and has made no progress for LANE_STALL_SECONDS."""
+        lanes = self._lanes.all
+        limit = self._site.settings.lane_stall_seconds
+        now = time.monotonic()
+        stuck = [
+            lane.number
+            for lane in lanes
+            if stalled(lag=self._lag(lane), idle_seconds=now - lane.moved_at, limit=limit)
+        ]
+        return Health(ok=not stuck, details={"stalled": stuck, "lanes": self._describe(lanes, now)})
+
+    def ready(self) -> Health:
+        """True once the group has assigned us partitions (or none) and every lane of ours is open."""
+        lanes = self._lanes.all
+        opening = [lane.number for lane in lanes if not lane.is_open]
+        joined = self._app.consumer_generation_id > 0 and not self._app.rebalancing
+        details = {"joined": joined, "opening": opening, "lanes": self._describe(lanes, time.monotonic())}
+        return Health(ok=joined and not opening, details=details)
+
+    def _lag(self, lane: Lane) -> int:
+        # Before a lane is open its position is unknown; it counts as behind by something.
+        return max(self._ends.get(lane.number, 0) - lane.next, 0) if lane.is_open else 1
+
+    def _describe(self, lanes: list[Lane], now: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "partition": lane.number,
+                "open": lane.is_open,
+                "next": lane.next,
+                "lag": self._lag(lane) if lane.is_open else None,
+                "idle_seconds": round(now - lane.moved_at, 1),
+            }
+            for lane in sorted(lanes, key=lambda lane: lane.number)
+        ]
+
+    async def _look(self) -> None:
+        topic = self._site.topics.events.name
+        while True:
+            owned = [TopicPartition(topic, lane.number) for lane in self._lanes.all]
+            if owned:
+                try:
+                    ends = await self._consumer.end_offsets(owned)
+                except KafkaError as error:
+                    # The ends known so far stay: a lane that was behind then is behind now.
+                    log.warning("cannot see the end of the log", error=repr(error))
+                else:
+                    self._ends = {tp.partition: end for tp, end in ends.items()}
+            for lane in self._lanes.all:
+                metrics.LANE_LAG.labels(lane.number).set(self._lag(lane))
+            await asyncio.sleep(INTERVAL)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.failure.set_exception(error)
