@@ -1,0 +1,1 @@
+"""Is it authentic? What happened? Is it in Kafka? Then 200."""

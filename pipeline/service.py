@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,12 @@ from pipeline import logs
 from pipeline import settings as environment
 from pipeline.errors import ConfigError, PostlogError
 from pipeline.settings import Settings
+
+# A creation time beside every counter helps nobody here and doubles the page.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: Exit codes.
+FAILED, REFUSED = 1, 2
 
 log = structlog.get_logger(__name__)
 
@@ -107,21 +113,21 @@ def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]]) -> 
     sys.exit(exit_code(service, lambda settings: uvloop.run(main(settings))))
 
 
-def exit_code(service: str, start: Callable[[Settings], None]) -> int:
-    """Call start with the settings; 0, or the exit code that says what stopped it."""
+def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[str, str] = os.environ) -> int:
+    """Call start with the settings of the environment; 0, or the exit code that says what stopped it."""
     try:
-        settings = environment.load(os.environ)
+        settings = environment.load(environ)
         logs.configure(settings, service)
         start(settings)
     except ConfigError as error:
         log.error("refused to start", service=service, error=str(error))
-        return 2
+        return REFUSED
     except PostlogError as error:
         log.error("stopped", service=service, error=f"{type(error).__name__}: {error}")
-        return 1
+        return FAILED
     except KeyboardInterrupt:
         return 0
     except Exception:
         log.exception("stopped by a bug", service=service)
-        return 1
+        return FAILED
     return 0

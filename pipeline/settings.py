@@ -84,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds, Meta(description="on SIGTERM, how long deliveries in flight may take to finish")
     ] = 5.0
 
+    prometheus_multiproc_dir: Annotated[
+        str, Meta(description="set by the ingress for its own processes when there are several; leave it unset")
+    ] = ""
+
     processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
     processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
     processor_session_timeout_seconds: Annotated[

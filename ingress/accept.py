@@ -1,0 +1,94 @@
+"""What a delivery becomes: records for Kafka, or a refusal.
+
+Pure. Every event of an authentic delivery becomes exactly one record, an event or a dead letter, so 200 can mean
+that all of it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from ingress.delivery import Delivery, Garbled, Told
+from ingress.providers import Provider
+from pipeline import contract, deadletter
+from pipeline.contract import LONGEST_TEXT, Event, EventType
+from pipeline.errors import Unreadable
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to produce. topic is a role of topics.yaml; type is for counting."""
+
+    topic: Literal["events", "dead_letters"]
+    type: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def records(provider: Provider, delivery: Delivery, *, fresh_trace: str) -> list[Outgoing]:
+    """The records of an authentic delivery. Total: what cannot be understood becomes a dead letter.
+
+    fresh_trace  the traceparent to use if the delivery brings none that is well formed
+    """
+    given = delivery.headers.get(contract.HEADER_TRACE, "")
+    trace = given if _TRACEPARENT.fullmatch(given) else fresh_trace
+    told: Sequence[Told | Garbled]
+    try:
+        told = provider.read(delivery)
+    except Unreadable as error:
+        told = [Garbled(error, delivery.body)]
+    except Exception as error:
+        # A bug in a reader must not lose the delivery, nor make the provider send it for ever.
+        told = [Garbled(Unreadable(f"the reader failed: {error!r}"), delivery.body)]
+    return [_outgoing(provider, delivery, item, trace) for item in told]
+
+
+def _outgoing(provider: Provider, delivery: Delivery, item: Told | Garbled, trace: str) -> Outgoing:
+    if isinstance(item, Told):
+        try:
+            event = event_of(provider, item, delivery.received_at)
+        except Unreadable as error:
+            item = Garbled(error, item.raw)
+        else:
+            headers = contract.headers(event, trace)
+            return Outgoing("events", event.type.value, contract.key(event), contract.encode(event), headers)
+    headers = [
+        (contract.HEADER_PROVIDER, provider.name.encode()),
+        (contract.HEADER_TRACE, trace.encode()),
+        (deadletter.CONTENT_TYPE, delivery.content_type.encode(errors="replace")),
+        *deadletter.headers(item.error, stage="ingress", now=delivery.received_at),
+    ]
+    return Outgoing("dead_letters", "unreadable", None, item.raw, headers)
+
+
+def event_of(provider: Provider, told: Told, received_at: int) -> Event:
+    """Our words for what a provider told. Raises Unreadable for text that is too long to carry."""
+    _bounded(id=told.id, type=told.type, email=told.recipient)
+    identified = provider.trust_id and bool(told.id)
+    return Event(
+        provider=provider.name,
+        type=provider.types.get(told.type, EventType.UNKNOWN),
+        provider_type=told.type,
+        id=told.id if identified and told.id else contract.fingerprint(provider.name.encode(), told.raw),
+        id_basis="id" if identified else "fingerprint",
+        provider_event_id=told.id,
+        email=None if told.recipient is None else contract.address(told.recipient),
+        email_given=told.recipient,
+        occurred_at=told.occurred_at,
+        received_at=received_at,
+        raw=msgspec.Raw(told.raw),
+    )
+
+
+def _bounded(**texts: str | None) -> None:
+    for field, text in texts.items():
+        if text is not None and len(text) > LONGEST_TEXT:
+            raise Unreadable(f"{field}: longer than {LONGEST_TEXT} characters")

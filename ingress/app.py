@@ -1,0 +1,169 @@
+"""The HTTP side: receive a delivery, call the rules, wait for Kafka, answer.
+
+A shell over aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import web
+
+from ingress import accept, metrics
+from ingress.delivery import Delivery, Reply
+from ingress.log import Log
+from ingress.providers import PROVIDERS, Provider
+from pipeline import kafka, service
+from pipeline.errors import BadSignature, KafkaUnavailable, StaleDelivery
+from pipeline.service import Health
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
+RETRY_AFTER = "5"
+
+
+async def main(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: stop accepting, finish what is in flight, flush.
+
+    Raises PostlogError if the producer failed for good.
+    """
+    providers = [(provider, provider.secrets(settings)) for provider in PROVIDERS.values()]
+    stop = await service.stop_requested()
+    topics = await kafka.require_topics(settings)
+    written = Log(settings, topics)
+    await written.start()
+    try:
+        app = Ingress(settings, written)
+        runner = await service.serve(
+            app.routes(providers),
+            settings.ingress_host,
+            settings.ingress_port,
+            reuse_port=bool(settings.prometheus_multiproc_dir),
+            shutdown_timeout=settings.ingress_drain_seconds,
+            # Signatures are over the bytes as they came; and nobody's small body becomes a large one here.
+            auto_decompress=False,
+        )
+        await _first(stop.wait(), written.failed.wait())
+        app.draining = True
+        log.info("draining")
+        await runner.cleanup()
+    finally:
+        await written.stop()
+    if written.failed.is_set():
+        raise KafkaUnavailable("the producer failed")
+
+
+class Ingress:
+    """The routes of all providers over one log."""
+
+    def __init__(self, settings: Settings, written: Log) -> None:
+        self.draining = False
+        self._settings = settings
+        self._log = written
+
+    def routes(self, providers: list[tuple[Provider, tuple[bytes, ...]]]) -> web.Application:
+        """The web application: a route per provider, health and metrics."""
+        app = web.Application(client_max_size=self._settings.ingress_max_body_bytes)
+        for provider, secrets in providers:
+            for method in provider.methods:
+                app.router.add_route(method, provider.path, self._handler(provider, secrets))
+        shared = bool(self._settings.prometheus_multiproc_dir)
+        service.add_health_routes(app, live=self.live, ready=self.ready, shared_metrics=shared)
+        return app
+
+    def live(self) -> Health:
+        """False once the producer cannot go on."""
+        return Health(ok=not self._log.failed.is_set(), details={})
+
+    def ready(self) -> Health:
+        """Whether deliveries can be accepted: the producer knows the events topic, and we are not draining."""
+        knows = self._log.ready()
+        return Health(ok=knows and not self.draining, details={"kafka": knows, "draining": self.draining})
+
+    def _handler(
+        self, provider: Provider, secrets: tuple[bytes, ...]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            outcome, reply = await self._receive(provider, secrets, request)
+            metrics.DELIVERIES.labels(provider.name, outcome).inc()
+            return web.Response(
+                status=reply.status,
+                body=reply.body or None,
+                headers=dict(reply.headers),
+                content_type=reply.content_type if reply.body else None,
+            )
+
+        return handle
+
+    async def _receive(
+        self, provider: Provider, secrets: tuple[bytes, ...], request: web.Request
+    ) -> tuple[str, Reply]:
+        """The outcome to count and what to answer."""
+        answers = provider.answers
+        try:
+            async with asyncio.timeout(self._settings.ingress_read_timeout_seconds):
+                body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            most = self._settings.ingress_max_body_bytes
+            return "too_large", _error(answers.too_large, f"Body larger than {most} bytes")
+        except TimeoutError:
+            return "too_slow", _error(answers.too_slow, "Body took too long to arrive")
+        started = time.perf_counter()
+        delivery = Delivery(
+            method=request.method,
+            headers=request.headers,
+            body=body,
+            received_at=int(time.time() * 1000),
+            query=request.query,
+        )
+        try:
+            provider.verify(delivery, secrets, time.time())
+        except StaleDelivery:
+            return "stale", _error(answers.not_authentic, "Signature too old")
+        except BadSignature:
+            return "bad_signature", _error(answers.not_authentic, "Invalid signature")
+        if provider.handshake and (reply := provider.handshake(delivery)):
+            return "handshake", reply
+        return await self._keep(provider, delivery, started)
+
+    async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
+        """Write an authentic delivery to the log, then say so."""
+        records = accept.records(provider, delivery, fresh_trace=_new_trace())
+        try:
+            await self._log.append(records)
+        except KafkaUnavailable as error:
+            log.warning("asked the sender to try again", provider=provider.name, reason=str(error))
+            reply = _error(provider.answers.try_again, "Try again later", {"Retry-After": RETRY_AFTER})
+            return "retry", reply
+        metrics.ACKNOWLEDGE.observe(time.perf_counter() - started)
+        for record in records:
+            if record.topic == "events":
+                metrics.EVENTS.labels(provider.name, record.type).inc()
+            else:
+                metrics.DEAD_LETTERS.labels(provider.name).inc()
+                log.warning("kept as dead letter", provider=provider.name, bytes=len(record.value))
+        return "accepted", Reply(provider.answers.accepted)
+
+
+def _error(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:
+    return Reply(status, b'{"error": "%s"}' % text.encode(), "application/json", headers or {})
+
+
+def _new_trace() -> str:
+    """A traceparent of our own: version 00, random ids, not sampled."""
+    random = os.urandom(24).hex()
+    return f"00-{random[:32]}-{random[32:]}-00"
+
+
+async def _first(*reasons: Awaitable[object]) -> None:
+    """Wait until one of these is done."""
+    tasks = [asyncio.ensure_future(reason) for reason in reasons]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

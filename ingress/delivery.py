@@ -1,0 +1,69 @@
+"""A delivery as values: what a provider sent, and what its reader understood of it.
+
+Pure. The HTTP shell makes a Delivery, a provider's reader turns it into what was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.errors import Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP request of a provider.
+
+    headers      names are looked up whatever their case; values may hold surrogates for bytes that are not UTF-8
+    query        of the URL, first value of each name
+    body         the raw bytes: what signatures are made of
+    received_at  when the body was complete, ms since the epoch
+    """
+
+    method: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: int
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def content_type(self) -> str:
+        """Media type without parameters, lower case, `application/octet-stream` if none was named."""
+        return self.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event as the reader understood it, before our words are put on it.
+
+    type         the provider's word for what happened
+    id           the provider's id, None if it gave none
+    recipient    the address as given, None if there was none
+    occurred_at  ms since the epoch, None if not told or not readable
+    raw          the event as JSON bytes
+    """
+
+    type: str
+    id: str | None
+    recipient: str | None
+    occurred_at: int | None
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """One event of a batch that the reader could not understand; the others of the batch still count."""
+
+    error: Unreadable
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)

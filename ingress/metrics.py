@@ -1,0 +1,19 @@
+"""What the ingress counts. With several processes on one port each adds its own to what any of them shows."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DELIVERIES = Counter(
+    "postlog_ingress_deliveries",
+    "HTTP deliveries by outcome: accepted, handshake, bad_signature, stale, too_large, too_slow, retry",
+    ["provider", "outcome"],
+)
+EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
+DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
+PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")
+ACKNOWLEDGE = Histogram(
+    "postlog_ingress_acknowledge_seconds",
+    "from the complete body to Kafka's acknowledgement of all its events",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
