@@ -186,8 +186,14 @@ def address(given: str) -> str | None:
     """
     text = unicodedata.normalize("NFC", given.strip().lower())
     local, at, domain = text.rpartition("@")
-    plausible = at and local and domain and len(text.encode()) <= LONGEST_ADDRESS
+    plausible = at and local and domain and len(text.encode(errors="replace")) <= LONGEST_ADDRESS
     return text if plausible and not any(c.isspace() or not c.isprintable() for c in text) else None
+
+
+def masked(address: str) -> str:
+    """An address fit for a log: `a…@example.com`. It is personal data."""
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}…{at}{domain}" if at else "…"
 
 
 def fingerprint(*parts: bytes) -> str:

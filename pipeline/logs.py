@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+from pipeline.contract import masked as masked
 from pipeline.settings import Settings
 
 
@@ -48,9 +49,3 @@ def configure(settings: Settings, service: str) -> None:
     # Both build debug records even when nobody reads them; on the hot path that costs.
     for name in ("aiokafka", "faust", "mode", "apprise"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def masked(address: str) -> str:
-    """An address fit for a log: `a…@example.com`. It is personal data."""
-    local, at, domain = address.rpartition("@")
-    return f"{local[:1]}…{at}{domain}" if at else "…"

@@ -1,0 +1,182 @@
+"""Batches: what follows from records and state, whatever way the log is cut into batches."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import contract, suppression
+from pipeline.contract import EventType, Position, Record
+from pipeline.errors import NoRecipient, Undecodable
+from processor.decide import Changes, State, age_label, decide
+from processor.dedup import WINDOW_MS
+from tests.unit.records import NOON, FakeRecord, event, record
+
+
+class Memory:
+    """State as dicts: what a lane's store does, without a disk."""
+
+    def __init__(self) -> None:
+        self.markers: dict[bytes, bytes] = {}
+        self.entries: dict[bytes, bytes] = {}
+
+    def process(self, records: list[FakeRecord]) -> Changes:
+        state = State(
+            lambda keys: [self.markers.get(key) for key in keys],
+            lambda keys: [self.entries.get(key) for key in keys],
+        )
+        log: list[Record] = [*records]
+        changes = decide(log, state)
+        self.markers |= changes.seen
+        self.entries |= changes.suppressions
+        return changes
+
+    def suppressed(self) -> set[bytes]:
+        return {email for email, value in self.entries.items() if suppression.decode(value).suppressed}
+
+
+def test_a_batch_commits_one_past_its_last_record() -> None:
+    assert Memory().process([record(7, event()), record(8, event(id="2"))]).end == 9
+
+
+def test_a_duplicate_inside_a_batch_is_dropped_and_counted() -> None:
+    changes = Memory().process([record(0, event()), record(1, event(), timestamp=NOON + 61_000)])
+    assert changes.processed.total() == 1
+    assert changes.duplicates == {("nexuspromail", "hour"): 1}
+
+
+def test_a_duplicate_across_batches_is_dropped_and_writes_nothing() -> None:
+    memory = Memory()
+    memory.process([record(0, event())])
+    changes = memory.process([record(1, event())])
+    assert changes.duplicates.total() == 1
+    assert not changes.seen
+    assert not changes.suppressions
+
+
+def test_the_same_record_again_has_the_same_result() -> None:
+    memory, log = Memory(), [record(0, event()), record(1, event()), record(2, event("bob@example.com", id="2"))]
+    first = memory.process(log)
+    markers, entries = dict(memory.markers), dict(memory.entries)
+    again = memory.process(log)
+    assert again.processed == first.processed
+    assert again.duplicates == first.duplicates
+    assert (memory.markers, memory.entries) == (markers, entries)
+
+
+def test_a_replay_of_something_older_moves_the_marker_back_and_then_drops_the_later_one() -> None:
+    memory, older, newer = Memory(), record(10, event()), record(50, event(), timestamp=NOON + 1000)
+    memory.process([newer])  # a group that began in the middle of the log
+    assert memory.process([older]).processed.total() == 1
+    assert memory.process([newer]).duplicates.total() == 1
+
+
+def test_after_the_window_the_same_id_is_a_new_event() -> None:
+    memory = Memory()
+    memory.process([record(0, event())])
+    assert memory.process([record(1, event(), timestamp=NOON + WINDOW_MS)]).duplicates.total() == 1
+    assert memory.process([record(2, event(), timestamp=NOON + WINDOW_MS + 1)]).processed.total() == 1
+
+
+def test_a_record_that_was_sent_round_again_is_not_a_duplicate_of_itself() -> None:
+    memory = Memory()
+    memory.process([record(3, event())])
+    header = contract.origin_header(0, Position(3, NOON))
+    assert memory.process([record(90, event(), timestamp=NOON + 5, headers=[header])]).processed.total() == 1
+
+
+def test_what_does_not_decode_is_rejected_and_the_rest_of_the_batch_counts() -> None:
+    broken = FakeRecord(0, b"{", None)
+    bad_origin = record(1, event(), headers=[(contract.HEADER_ORIGIN, b"x")])
+    changes = Memory().process([broken, bad_origin, FakeRecord(2, None), record(3, event())])
+    assert [type(rejected.error) for rejected in changes.rejected] == [Undecodable] * 3
+    assert changes.processed.total() == 1
+    assert changes.end == 4
+
+
+def test_a_batch_of_nothing_but_broken_records_still_moves_on() -> None:
+    changes = Memory().process([FakeRecord(0, b"x"), FakeRecord(1, b"y")])
+    assert changes.end == 2
+    assert len(changes.rejected) == 2
+
+
+def test_an_event_without_recipient_is_rejected_once() -> None:
+    nobody = event(None, id="n")
+    changes = Memory().process([record(0, nobody), record(1, nobody)])
+    assert [type(rejected.error) for rejected in changes.rejected] == [NoRecipient]
+    assert changes.duplicates.total() == 1
+
+
+def test_an_unknown_type_passes_through_counted() -> None:
+    changes = Memory().process([record(0, event(kind=EventType.UNKNOWN))])
+    assert changes.processed == {("nexuspromail", "unknown"): 1}
+    assert not changes.suppressions
+
+
+def test_nothing_is_written_for_an_address_whose_facts_did_not_change() -> None:
+    memory = Memory()
+    memory.process([record(0, event(id="1"))])
+    assert not memory.process([record(1, event(id="2"))]).suppressions
+
+
+def test_a_time_in_the_far_future_does_not_leave_the_window() -> None:
+    memory = Memory()
+    memory.process([record(0, event(occurred_at=2**62))])
+    assert memory.process([record(1, event(occurred_at=2**62))]).duplicates.total() == 1
+
+
+def test_ages_of_duplicates_have_four_labels() -> None:
+    assert [age_label(ms) for ms in (0, 59_999, 60_000, 3_600_000, 86_400_000)] == [
+        "minute",
+        "minute",
+        "hour",
+        "day",
+        "window",
+    ]
+
+
+LOGS = st.lists(
+    st.tuples(
+        st.sampled_from(["a@x.io", "b@x.io"]),
+        st.sampled_from([EventType.HARD_BOUNCE, EventType.UNSUBSCRIBED, EventType.SUBSCRIBED, EventType.OPENED]),
+        st.sampled_from(["1", "2", "3"]),
+        st.integers(0, WINDOW_MS),
+    ),
+    max_size=12,
+)
+
+
+def log_of(rows: list[tuple[str, EventType, str, int]]) -> list[FakeRecord]:
+    """A partition's log: arrivals only grow."""
+    at, log = NOON, []
+    for offset, (email, kind, identity, pause) in enumerate(rows):
+        at += pause
+        log.append(record(offset, event(email, kind, id=identity, received_at=at), timestamp=at))
+    return log
+
+
+@given(LOGS, st.lists(st.integers(1, 11), max_size=4))
+def test_any_cut_into_batches_leaves_the_same_state(
+    rows: list[tuple[str, EventType, str, int]], cuts: list[int]
+) -> None:
+    log = log_of(rows)
+    whole, cut = Memory(), Memory()
+    if log:
+        whole.process(log)
+    edges = sorted({0, len(log), *(c for c in cuts if c < len(log))})
+    for start, end in itertools.pairwise(edges):
+        cut.process(log[start:end])
+    assert (cut.markers, cut.entries) == (whole.markers, whole.entries)
+
+
+@given(LOGS, st.integers(0, 11))
+def test_a_replay_from_anywhere_leaves_the_same_state_and_drops_the_same_duplicates(
+    rows: list[tuple[str, EventType, str, int]], start: int
+) -> None:
+    log = log_of(rows)
+    memory = Memory()
+    verdicts = [memory.process([r]).duplicates.total() for r in log]
+    markers, entries = dict(memory.markers), dict(memory.entries)
+    again = [memory.process([r]).duplicates.total() for r in log[start:]]
+    assert again == verdicts[start:]
+    assert (memory.markers, memory.entries) == (markers, entries)

@@ -1,0 +1,84 @@
+"""The import rule: pure modules touch no I/O, `pipeline` knows no service, services know none of each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVICES = {"ingress", "processor", "alerter", "lookup"}
+PACKAGES = [*sorted(SERVICES), "pipeline", "console"]
+MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+#: Libraries that mean input, output or a clock of their own; only shells import them.
+IMPURE = {"aiohttp", "aiokafka", "faust", "mode", "rocksdict", "apprise", "subprocess", "socket", "uvloop", "stamina"}
+#: The modules that hold rules: values in, values out.
+PURE = {
+    "pipeline/contract.py",
+    "pipeline/deadletter.py",
+    "pipeline/errors.py",
+    "pipeline/settings.py",
+    "pipeline/suppression.py",
+    "pipeline/topics.py",
+    "ingress/accept.py",
+    "ingress/delivery.py",
+    "ingress/signatures.py",
+    "ingress/providers/__init__.py",
+    "ingress/providers/nexuspromail.py",
+    "processor/decide.py",
+    "processor/dedup.py",
+    "processor/suppressions.py",
+    "alerter/grouping.py",
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Full names of what a module imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= (
+                set()
+                if node.module == "__future__"
+                else {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            )
+    return names
+
+
+def reads_environment(file: Path) -> bool:
+    return any(
+        isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        for node in ast.walk(ast.parse(file.read_text()))
+    )
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_module_imports_neither_io_nor_a_shell(name: str) -> None:
+    names = imported(ROOT / name)
+    assert not {n.split(".")[0] for n in names} & IMPURE
+    shells = {name_of(file) for file in MODULES if imported(file)} - PURE
+    reached = {f"{n.replace('.', '/')}.py" for n in names} | {f"{n.replace('.', '/')}/__init__.py" for n in names}
+    assert not reached & shells
+    assert not reads_environment(ROOT / name)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_services_know_the_pipeline_and_not_each_other(file: Path) -> None:
+    mine = name_of(file).split("/")[0]
+    known = {n.split(".")[0] for n in imported(file)} & set(PACKAGES)
+    allowed = {"pipeline": {"pipeline"}, "console": {"pipeline", "console"}}.get(mine, {"pipeline", mine})
+    assert known <= allowed
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_only_the_entry_points_read_the_environment(file: Path) -> None:
+    entry = (
+        file.name == "__main__.py" or name_of(file) == "pipeline/service.py" or name_of(file).startswith("console/")
+    )
+    assert entry or not reads_environment(file)

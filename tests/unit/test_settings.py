@@ -1,0 +1,61 @@
+"""The environment: defaults, refusals that name the variable, and the secrets."""
+
+import re
+
+import pytest
+
+from pipeline import settings
+from pipeline.contract import masked
+from pipeline.errors import ConfigError
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert settings.load({}) == settings.load({"INGRESS_PORT": "", "UNRELATED": "x"}) == settings.Settings()
+
+
+def test_variables_are_read_by_their_upper_case_names() -> None:
+    loaded = settings.load({"INGRESS_PORT": "9", "INGRESS_DEADLINE_SECONDS": "1.5", "LOG_FORMAT": "json"})
+    assert (loaded.ingress_port, loaded.ingress_deadline_seconds, loaded.log_format) == (9, 1.5, "json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INGRESS_PORT", "http"),
+        ("INGRESS_PORT", "70000"),
+        ("INGRESS_DEADLINE_SECONDS", "0"),
+        ("INGRESS_WORKERS", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("TOPIC_PREFIX", "a b"),
+        ("TOPIC_REPLICATION", "-1"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} is '{re.escape(value)}'"):
+        settings.load({name: value})
+
+
+def test_several_secrets_are_valid_while_rotating() -> None:
+    loaded = settings.load({"WEBHOOK_SECRET": "new-secret-1, old-secret-2,"})
+    assert settings.webhook_secrets(loaded) == (b"new-secret-1", b"old-secret-2")
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", "short", "long-enough-1,short"])
+def test_no_secret_or_a_short_one_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^WEBHOOK_SECRET"):
+        settings.webhook_secrets(settings.load({"WEBHOOK_SECRET": value}))
+
+
+def test_a_refusal_does_not_show_the_secret() -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings.webhook_secrets(settings.load({"WEBHOOK_SECRET": "hunter2"}))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(name.isupper() and meaning for name, _, meaning in settings.documented())
+
+
+def test_a_masked_address_shows_its_domain_and_one_letter() -> None:
+    assert masked("ann@example.com") == "a…@example.com"
+    assert masked("nonsense") == "…"

@@ -1,0 +1,93 @@
+"""topics.yaml, and how a live cluster differs from it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import topics
+from pipeline.errors import ConfigError
+from pipeline.topics import Live, Topics
+
+FILE = topics.default_file()
+
+
+def live(wanted: Topics) -> dict[str, Live]:
+    return {t.name: Live(t.partitions, t.replication, t.settings()) for t in wanted.all()}
+
+
+def test_a_cluster_as_the_file_says_has_no_differences() -> None:
+    wanted = topics.load(FILE)
+    assert topics.differences(wanted, live(wanted)) == []
+
+
+def test_the_prefix_and_production_replication_reach_every_topic() -> None:
+    wanted = topics.load(FILE, prefix="eu.", replication=3, min_insync=2)
+    assert all(t.name.startswith("eu.") and t.replication == 3 for t in wanted.all())
+    assert all(t.settings()["min.insync.replicas"] == "2" for t in wanted.all())
+
+
+def test_a_missing_topic_can_be_created() -> None:
+    wanted = topics.load(FILE)
+    (found,) = topics.differences(wanted, {n: t for n, t in live(wanted).items() if n != "email-events.dlq"})
+    assert (found.topic, found.missing) == ("email-events.dlq", True)
+
+
+def test_another_partition_count_of_a_keyed_topic_is_refused_with_a_way_round() -> None:
+    wanted = topics.load(FILE)
+    cluster = live(wanted) | {"email-events": Live(6, 1, wanted.events.settings())}
+    (found,) = topics.differences(wanted, cluster)
+    assert (found.what, found.file, found.cluster, found.missing) == ("partitions", "12", "6", False)
+    assert "refused" in found.cure
+    assert "TOPIC_PREFIX" in found.cure
+
+
+def test_replication_and_settings_are_compared() -> None:
+    wanted = topics.load(FILE)
+    changed = wanted.suppressions.settings() | {"cleanup.policy": "delete"}
+    del changed["segment.ms"]
+    cluster = live(wanted) | {"email-suppressions": Live(12, 2, changed)}
+    found = {(d.what, d.cluster) for d in topics.differences(wanted, cluster)}
+    assert found == {("replication", "2"), ("cleanup.policy", "delete"), ("segment.ms", "unset")}
+
+
+def document() -> dict[str, dict[str, dict[str, object]]]:
+    loaded: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(FILE.read_text())
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "names"),
+    [
+        ("seen", {"partitions": 3}, "one partition count"),
+        ("events", {"partitions": 0}, "events.partitions"),
+        ("events", {"name": "white space"}, "events.name"),
+        ("events", {"writers": ["nobody"]}, "events.writers"),
+        ("events", {"retention": 5}, "retention"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(role: str, change: dict[str, object], names: str, tmp_path: Path) -> None:
+    wrong = document()
+    wrong["topics"][role] |= change
+    file = tmp_path / "topics.yaml"
+    file.write_text(yaml.safe_dump(wrong))
+    with pytest.raises(ConfigError, match=names) as caught:
+        topics.load(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "topics: 5", "topics: {events: 3}", "{", "topics: {}"])
+def test_a_file_that_is_no_list_of_topics_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "topics.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        topics.load(file)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        topics.load(tmp_path / "none.yaml")
+
+
+def test_every_topic_has_a_writer_and_a_reader() -> None:
+    assert all(t.writers and t.readers for t in topics.load(FILE).all())
