@@ -1,0 +1,256 @@
+"""What was answered 200 is applied exactly once, whatever dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from console.local_kafka import LocalKafka, tool
+from pipeline import deadletter, kafka, topics
+from pipeline.settings import Settings
+from tests.e2e.system import PATIENCE, SECRET, SESSION_SECONDS, Service, System, delivery, running, until
+
+RESET = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+TOPICS_FILE = topics.default_file().read_text()
+SUPPRESSING = ("bounced.hard", "complained", "unsubscribed")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Deliveries to send, and by a model of its own what must be left of them."""
+
+    bodies: list[bytes]
+    ids: int
+    suppressed: set[str]
+    nobody: int
+
+
+def load(count: int, seed: int) -> Load:
+    """count events over fewer addresses, of which some name nobody; a tenth is sent twice, in any order."""
+    rng = random.Random(seed)
+    bodies, suppressed, nobody = [], set(), 0
+    for number in range(count):
+        email, kind = f"p{rng.randrange(count // 3)}@x.io", rng.choice([*SUPPRESSING, "opened", "delivered"])
+        if number % 100 == 0:
+            nobody += 1
+            bodies.append(delivery(f"e{number}", kind, None))
+            continue
+        bodies.append(delivery(f"e{number}", kind, email))
+        if kind in SUPPRESSING:
+            suppressed.add(email)
+    sent = bodies + rng.sample(bodies, count // 10)
+    rng.shuffle(sent)
+    return Load(sent, count, suppressed, nobody)
+
+
+async def check(system: System, sent: Load) -> None:
+    """Every accepted event has one marker, each without recipient one letter, and the list is the model's."""
+    await system.caught_up()
+    markers = await system.markers()
+    assert len(markers) == sent.ids
+    assert set(markers.values()) == {1}
+    assert await system.suppressed() == sent.suppressed
+    letters = [deadletter.read(record) for record in await system.records(system.topics.dead_letters)]
+    assert len(letters) == len({letter.id for letter in letters}) == sent.nobody
+
+
+async def start_again(*services: Service) -> None:
+    """What a supervisor does: start whatever has ended."""
+    for service in services:
+        if service.process.poll() is not None:
+            service.restart()
+
+
+async def test_a_processor_killed_three_times_under_load_applies_everything_once(system: System) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    sent = load(6_000, seed=1)
+    sending = asyncio.create_task(system.deliver(ingress, sent.bodies))
+    for share in (0.2, 0.4, 0.6):
+        await until(lambda s=share: _written(system, ingress, s * len(sent.bodies)), "more is accepted")  # type: ignore[misc]
+        processor.kill()
+        processor.restart()
+        await system.ready(processor)
+    await sending
+    await check(system, sent)
+
+
+async def _written(system: System, ingress: Service, count: float) -> bool:
+    return sum((await system.metric(ingress, "postlog_ingress_events_total")).values()) >= count
+
+
+async def test_a_processor_frozen_past_its_session_is_fenced_and_nothing_is_applied_twice(system: System) -> None:
+    ingress = system.start("ingress")
+    frozen, other = system.start("processor"), system.start("processor")
+    await system.ready(ingress, frozen, other)
+    sent = load(4_000, seed=2)
+    sending = asyncio.create_task(system.deliver(ingress, sent.bodies, at_once=8))
+    await until(lambda: _written(system, ingress, 500), "load is under way")
+    frozen.send(signal.SIGSTOP)
+    try:
+        await sending
+        # All of it is processed although half of the lanes froze: the other one has taken them over.
+        await system.caught_up(SESSION_SECONDS + PATIENCE)
+    finally:
+        frozen.send(signal.SIGCONT)
+    await system.deliver(ingress, sent.bodies[:1_000])  # all duplicates, while the thawed one finds itself replaced
+    await system.caught_up()
+    await start_again(frozen, other)
+    await system.ready(frozen, other)
+    await check(system, sent)
+
+
+async def test_a_second_processor_takes_over_within_the_session_timeout(system: System) -> None:
+    ingress = system.start("ingress")
+    one, two = system.start("processor"), system.start("processor")
+    await system.ready(ingress, one, two)
+    await until(lambda: _shared(system, one, two), "both own lanes")
+    one.kill()
+    killed_at = time.monotonic()
+    await system.deliver(ingress, load(500, seed=3).bodies)
+    await system.caught_up()
+    assert time.monotonic() - killed_at < SESSION_SECONDS + 5
+
+
+async def _shared(system: System, one: Service, two: Service) -> bool:
+    owned = [sum((await system.metric(s, "postlog_processor_lane_open")).values()) for s in (one, two)]
+    return owned == [6.0, 6.0]
+
+
+async def test_offsets_moved_back_with_kafkas_own_tool_reprocess_originals_and_skip_duplicates(
+    system: System,
+) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    sent = load(600, seed=4)
+    await system.deliver(ingress, sent.bodies)
+    await check(system, sent)
+    assert processor.stop() == 0
+    group, topic = f"{system.settings.topic_prefix}postlog-processor", system.topics.events.name
+    servers = system.settings.kafka_bootstrap_servers
+    arguments = ["--bootstrap-server", servers, "--group", group, "--topic", topic]
+    done = tool(RESET, *arguments, "--reset-offsets", "--to-earliest", "--execute")
+    assert done.returncode == 0, done.stderr
+    assert await system.lag() == len(sent.bodies)
+
+    processor.restart()
+    await system.ready(processor)
+    await system.caught_up()
+    processed = sum((await system.metric(processor, "postlog_processor_events_total")).values())
+    duplicates = sum((await system.metric(processor, "postlog_processor_duplicates_total")).values())
+    assert processed == sent.ids - sent.nobody
+    assert duplicates == len(sent.bodies) - sent.ids
+    assert set((await system.markers()).values()) == {1}
+    assert await system.suppressed() == sent.suppressed
+
+
+async def test_the_state_folder_may_be_lost(system: System) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    sent = load(400, seed=5)
+    await system.deliver(ingress, sent.bodies)
+    await system.caught_up()
+    processor.kill()
+    elsewhere = system.start("processor")  # a state folder of its own, empty
+    await system.ready(elsewhere)
+    await system.deliver(ingress, sent.bodies)
+    await check(system, sent)
+
+
+@pytest.fixture
+async def fragile(own_kafka: LocalKafka, tmp_path: Path) -> Settings:
+    """A broker that may be stopped, with topics on it."""
+    mine = Settings(kafka_bootstrap_servers=own_kafka.bootstrap, state_dir=str(tmp_path / "state"))
+    await kafka.apply(mine)
+    return mine
+
+
+async def test_with_kafka_stopped_nobody_is_told_200_and_the_retry_is_applied_once(
+    own_kafka: LocalKafka, fragile: Settings, tmp_path: Path
+) -> None:
+    async with running(fragile, tmp_path) as system:
+        ingress, processor = system.start("ingress"), system.start("processor")
+        await system.ready(ingress, processor)
+        body = delivery("e1", "complained", "a@x.io")
+        assert await system.post(ingress, delivery("e0", "opened", "a@x.io")) == 200
+        own_kafka.kill()
+        asked_at = time.monotonic()
+        assert await system.post(ingress, body) == 503
+        assert time.monotonic() - asked_at < 10
+        own_kafka.start()
+        await system.deliver(ingress, [body])
+        await start_again(processor)
+        await until(lambda: _is_suppressed(system, "a@x.io"), "the retry is applied")
+        await system.caught_up()
+        markers = await system.markers()
+        assert len(markers) == 2
+        assert set(markers.values()) == {1}
+
+
+async def _is_suppressed(system: System, email: str) -> bool:
+    return email in await system.suppressed()
+
+
+async def test_an_ingress_that_is_asked_to_stop_finishes_what_is_in_flight(system: System) -> None:
+    ingress = system.start("ingress", INGRESS_WORKERS="2")
+    await system.ready(ingress)
+    accepted: set[int] = set()
+
+    async def sender(start: int) -> None:
+        number = start
+        while True:
+            try:
+                status = await system.post(ingress, delivery(f"e{number}", "opened", f"p{number}@x.io"))
+            except OSError:
+                return
+            if status == 200:
+                accepted.add(number)
+            number += 10
+
+    senders = [asyncio.create_task(sender(start)) for start in range(10)]
+    await until(lambda: _written(system, ingress, 300), "posts are in flight")
+    assert await asyncio.to_thread(ingress.stop) == 0
+    await asyncio.wait_for(asyncio.gather(*senders), PATIENCE)
+    kept = {event["id"] for event in await system.events()}
+    assert {f"e{number}" for number in accepted} <= kept
+    assert len(accepted) >= 300
+
+
+async def test_an_ingress_process_that_dies_is_replaced_and_its_siblings_go_on(system: System) -> None:
+    ingress = system.start("ingress", INGRESS_WORKERS="2")
+    await system.ready(ingress)
+    children = psutil.Process(ingress.process.pid).children()
+    assert len(children) == 2
+    children[0].kill()
+    await system.deliver(ingress, load(200, seed=6).bodies)
+    await until(lambda: _says(ingress, "starting another"), "the dead process is replaced")
+    assert ingress.stop() == 0
+
+
+async def _says(service: Service, text: str) -> bool:
+    return text in service.said()
+
+
+@pytest.mark.parametrize("name", ["ingress", "processor", "alerter", "lookup"])
+async def test_a_service_refuses_to_start_on_topics_that_are_not_as_the_file_says(
+    system: System, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "topics.yaml"
+    file.write_text(TOPICS_FILE.replace("partitions: 12", "partitions: 6"))
+    service = system.start(name, TOPICS_FILE=str(file))
+    assert await asyncio.to_thread(service.process.wait, PATIENCE) == 2
+    assert "partitions is 12, topics.yaml says 6" in service.said()
+
+
+async def test_an_ingress_without_a_secret_refuses_to_start(system: System) -> None:
+    service = system.start("ingress", WEBHOOK_SECRET="")
+    assert await asyncio.to_thread(service.process.wait, PATIENCE) == 2
+    assert "WEBHOOK_SECRET" in service.said()
+    assert SECRET not in service.said()

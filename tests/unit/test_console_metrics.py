@@ -1,0 +1,104 @@
+"""What the services' metrics add up to."""
+
+from console import metrics
+from console.metrics import Alerts, Lane, Rates, Source
+
+INGRESS = """
+# HELP postlog_ingress_deliveries_total HTTP deliveries by outcome
+# TYPE postlog_ingress_deliveries_total counter
+postlog_ingress_deliveries_total{outcome="accepted",provider="nexuspromail"} 10.0
+postlog_ingress_deliveries_total{outcome="bad_signature",provider="nexuspromail"} 2.0
+postlog_ingress_deliveries_total{outcome="retry",provider="nexuspromail"} 1.0
+# TYPE postlog_ingress_events_total counter
+postlog_ingress_events_total{provider="nexuspromail",type="hard_bounce"} 4.0
+postlog_ingress_events_total{provider="nexuspromail",type="complaint"} 5.0
+# TYPE postlog_ingress_events_created gauge
+postlog_ingress_events_created{provider="nexuspromail",type="complaint"} 1.76e+09
+# TYPE postlog_ingress_dead_letters_total counter
+postlog_ingress_dead_letters_total{provider="nexuspromail"} 1.0
+# TYPE postlog_ingress_pending_events gauge
+postlog_ingress_pending_events 3.0
+"""
+PROCESSOR = """
+# TYPE postlog_processor_records_total counter
+postlog_processor_records_total{partition="0"} 6.0
+postlog_processor_records_total{partition="10"} 2.0
+# TYPE postlog_processor_duplicates_total counter
+postlog_processor_duplicates_total{age="1h",provider="nexuspromail"} 2.0
+# TYPE postlog_processor_suppression_writes_total counter
+postlog_processor_suppression_writes_total 5.0
+# TYPE postlog_processor_dead_letters_total counter
+postlog_processor_dead_letters_total{error="NoRecipient"} 1.0
+# TYPE postlog_processor_lane_open gauge
+postlog_processor_lane_open{partition="10"} 1.0
+postlog_processor_lane_open{partition="2"} 0.0
+postlog_processor_lane_open{partition="0"} 1.0
+# TYPE postlog_processor_lane_lag gauge
+postlog_processor_lane_lag{partition="0"} 1.0
+postlog_processor_lane_lag{partition="2"} 99.0
+postlog_processor_lane_lag{partition="10"} 7.0
+"""
+
+
+def source(process: str, text: str, at: float = 0.0) -> Source:
+    return Source(process, at, metrics.parse(text))
+
+
+def test_totals_are_sums_over_processes_labels_and_stages() -> None:
+    found = metrics.totals([source("ingress", INGRESS), source("processor", PROCESSOR)])
+    assert (found.deliveries, found.refused, found.events_in, found.pending) == (13, 3, 9, 3)
+    assert (found.processed, found.duplicates, found.suppression_writes) == (8, 2, 5)
+    assert found.dead_letters == 2
+    assert found.lag == 8
+
+
+def test_lanes_are_those_open_in_order_and_a_lane_given_away_says_nothing() -> None:
+    other = """
+    # TYPE postlog_processor_lane_open gauge
+    postlog_processor_lane_open{partition="2"} 1.0
+    # TYPE postlog_processor_lane_lag gauge
+    postlog_processor_lane_lag{partition="2"} 4.0
+    """.replace("    ", "")
+    assert metrics.lanes([source("processor", PROCESSOR), source("processor-2", other)]) == [
+        Lane(0, "processor", 1),
+        Lane(2, "processor-2", 4),
+        Lane(10, "processor", 7),
+    ]
+
+
+def events_in(count: int) -> str:
+    return f'# TYPE postlog_ingress_events_total counter\npostlog_ingress_events_total{{type="x"}} {count}.0\n'
+
+
+def test_a_rate_is_what_grew_by_the_time_between() -> None:
+    before, after = [source("ingress", events_in(100), at=10.0)], [source("ingress", events_in(150), at=12.0)]
+    assert metrics.rates(before, after) == Rates(events_in=25.0, processed=0.0)
+
+
+def test_the_first_event_ever_makes_a_rate_too() -> None:
+    assert metrics.rates([source("ingress", "", 0.0)], [source("ingress", events_in(3), 1.0)]).events_in == 3.0
+
+
+def test_a_process_that_began_again_between_two_looks_does_not_make_a_negative_rate() -> None:
+    before, after = [source("ingress", events_in(100), at=1.0)], [source("ingress", events_in(5), at=2.0)]
+    assert metrics.rates(before, after).events_in == 0.0
+
+
+def test_without_two_looks_there_is_no_rate() -> None:
+    assert metrics.rates([], [source("ingress", events_in(5), at=2.0)]) == Rates(None, None)
+
+
+def test_the_alerters_heartbeat_has_an_age() -> None:
+    text = """# TYPE postlog_alerter_heartbeat_timestamp_seconds gauge
+postlog_alerter_heartbeat_timestamp_seconds 1000.0
+# TYPE postlog_alerter_unsent_alerts gauge
+postlog_alerter_unsent_alerts 2.0
+# TYPE postlog_alerter_untold_letters gauge
+postlog_alerter_untold_letters 5.0
+"""
+    assert metrics.alerts([source("alerter", text)], now=1003.5) == Alerts(3.5, 2, 5)
+    assert metrics.alerts([source("alerter", "")], now=1003.5) is None
+
+
+def test_text_that_is_no_metrics_has_no_samples() -> None:
+    assert metrics.parse("<html>not found</html>") == []
