@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -14,7 +15,7 @@ from pipeline.contract import Event, EventType
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
-TYPES = (EventType.HARD_BOUNCE, EventType.COMPLAINT, EventType.UNSUBSCRIBED)
+SPEAKING = (EventType.HARD_BOUNCE, EventType.COMPLAINT, EventType.UNSUBSCRIBED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def event(load: Load, number: int) -> Event:
     every = round(1 / load.duplicates) if load.duplicates else 0
     original = number - 1 if every and number % every == every - 1 else number
     speaks = (original * 7919) % 1000 < load.speaking * 1000
-    kind = TYPES[original % 3] if speaks else EventType.DELIVERED
+    kind = SPEAKING[original % 3] if speaks else EventType.DELIVERED
     email = f"person{(original * 2654435761) % load.addresses}@example.com"
     identity = f"evt_{original:012d}"
     raw = msgspec.json.encode({"id": identity, "type": kind.value, "data": {"email": email}})
@@ -62,7 +63,7 @@ async def fill(settings: Settings, topics: Topics, load: Load) -> float:
             made = event(load, number)
             key = contract.key(made)
             partition = (murmur2(key) & 0x7FFFFFFF) % partitions
-            row = {"key": key, "value": contract.encode(made), "timestamp": None}
+            row: dict[str, Any] = {"key": key, "value": contract.encode(made), "timestamp": None}
             row["headers"] = contract.headers(made, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
             if builders[partition].append(**row) is None:
                 builders[partition].close()

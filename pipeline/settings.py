@@ -155,10 +155,14 @@ def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
     return tuple(secret.encode() for secret in secrets)
 
 
+def _shown(default: object) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 def documented() -> list[tuple[str, str, str]]:
     """(variable, default, meaning) of every setting, in order: the table in the README is made of it."""
     schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
     return [
-        (field.name.upper(), str(field.default), schema[field.name]["description"])
+        (field.name.upper(), _shown(field.default), schema[field.name]["description"])
         for field in msgspec.structs.fields(Settings)
     ]
