@@ -137,7 +137,8 @@ def _text(found: dict[str, bytes], name: str) -> str:
 
 def _number(found: dict[str, bytes], name: str, otherwise: int) -> int:
     text = found.get(name) or b""
-    return int(text) if text.isdigit() else otherwise
+    # Python refuses to read a number of thousands of digits; no header of ours is that long.
+    return int(text) if text.isdigit() and len(text) < 20 else otherwise
 
 
 def _source(found: dict[str, bytes]) -> Source | None:

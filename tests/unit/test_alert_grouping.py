@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerter import grouping
-from alerter.grouping import Alert, Grouping, Place, Policy, coalesce, key_of, shown
+from alerter.grouping import Grouping, Policy
+from alerter.summary import Alert, GroupKey, Place, coalesce, key_of, shown
 from pipeline.deadletter import DeadLetter, Source
 
 POLICY = Policy(digest=60.0, despam=300.0)
@@ -182,6 +183,17 @@ def test_an_alert_that_nobody_got_is_told_again_with_what_came_meanwhile() -> No
     assert rules.committable({0: 2}) == {0: 2}
 
 
+def test_an_alert_that_nobody_got_does_not_count_as_told_before() -> None:
+    rules = Grouping(POLICY)
+    rules.add(letter(), place(0), START)
+    (first,) = rules.due(START)
+    rules.unsent(first, START + 10)
+    rules.reset()
+    rules.add(letter(), place(0), START + 20)
+    (again,) = rules.due(START + 70)
+    assert again.summaries[0].since is None
+
+
 def test_a_digest_that_nobody_got_is_told_again_also_if_no_letter_comes() -> None:
     rules = Grouping(POLICY)
     rules.add(letter("opened"), place(0), START)
@@ -223,7 +235,7 @@ def test_the_number_of_groups_is_bounded_and_critical_letters_stay_critical() ->
         rules.add(letter("opened", error=f"odd.Error{offset}"), place(offset), START)
     rules.add(letter(error="one.More"), place(5000), START)
     (critical,) = rules.due(START)
-    assert critical.summaries[0].key == grouping.GroupKey("other", "hard_bounce", "other")
+    assert critical.summaries[0].key == GroupKey("other", "hard_bounce", "other")
     (digest,) = rules.due(START + 60)
     assert len(digest.summaries) == grouping.MOST_GROUPS + 1
     assert sum(summary.count for summary in digest.summaries) == grouping.MOST_GROUPS + 100

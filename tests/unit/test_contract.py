@@ -150,6 +150,11 @@ def test_a_dead_letter_keeps_the_original_and_says_where_and_why_in_springs_word
     assert deadletter.original_headers([*original, *added]) == original
 
 
+def test_a_header_of_thousands_of_digits_is_no_number() -> None:
+    letter = deadletter.read(FakeRecord(0, None, headers=[(deadletter.TRIES, b"9" * 5000)]))
+    assert letter.tries == 1
+
+
 @given(st.lists(st.tuples(st.sampled_from([*deadletter.ADDED, "postlog-type"]), st.binary(max_size=9)), max_size=6))
 def test_any_headers_can_be_read_as_a_dead_letter(headers: list[tuple[str, bytes]]) -> None:
     assert deadletter.read(FakeRecord(0, None, headers=headers)).error

@@ -29,6 +29,10 @@ PURE = {
     "processor/dedup.py",
     "processor/suppressions.py",
     "alerter/grouping.py",
+    "alerter/message.py",
+    "alerter/summary.py",
+    "lookup/answers.py",
+    "lookup/progress.py",
 }
 
 

@@ -1,0 +1,9 @@
+"""`python -m alerter`."""
+
+from __future__ import annotations
+
+from alerter.app import main
+from pipeline import service
+
+if __name__ == "__main__":
+    service.run("alerter", main)

@@ -1,0 +1,215 @@
+"""Reads the dead letters and has people told about them, also when nothing else of postlog runs.
+
+A shell over aiokafka. grouping.py decides what is told when and what may be committed, channels.py sends.
+An offset is committed after the notification went out, so a letter nobody was told of is read again after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import web
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter, Gauge
+
+from alerter import channels
+from alerter.channels import Channels
+from alerter.grouping import OTHER, Grouping, Policy
+from alerter.summary import Alert, Place, key_of
+from pipeline import deadletter, kafka, service
+from pipeline.deadletter import DeadLetter
+from pipeline.service import Health
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Longest pass of the loop that has nothing to do, in seconds.
+PASS_SECONDS = 1.0
+#: A loop that made no pass for this long is not live, in seconds.
+LIVE_SECONDS = 30.0
+#: How long a commit may take before the loop goes on without it: alerts go out also while Kafka is away.
+COMMIT_SECONDS = 3.0
+#: On SIGTERM, how long alerts on their way may take; what has not gone out then is told after the next start.
+DRAIN_SECONDS = 5.0
+#: How long leaving the group may take.
+LEAVE_SECONDS = 2.0
+MOST_RECORDS = 500
+#: Distinct provider labels: the text comes from record headers.
+MOST_PROVIDERS = 50
+
+LETTERS = Counter("postlog_alerter_letters_total", "Dead letters read", ["stage", "type", "provider"])
+HEARTBEAT = Gauge("postlog_alerter_heartbeat_timestamp_seconds", "When the loop last made a pass; alarm on its age")
+UNSENT = Gauge("postlog_alerter_unsent_alerts", "Alerts handed to the channels that have not gone out")
+UNTOLD = Gauge("postlog_alerter_untold_letters", "Dead letters that wait for an alert")
+LAG = Gauge("postlog_alerter_lag", "Dead letters on the topic that were not read yet")
+
+T = TypeVar("T")
+
+
+class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """The loop: read, group, hand over what is due, commit what has gone out."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, grouping: Grouping, to: Channels, clock: Callable[[], float]
+    ) -> None:
+        self._consumer = consumer
+        self._grouping = grouping
+        self._channels = to
+        self._clock = clock
+        self._assignment: frozenset[TopicPartition] = frozenset()
+        self._committed: dict[TopicPartition, int] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._providers: set[str] = set()
+        self._last_pass = clock()
+
+    async def run(self, topic: str, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Any error of a task of ours ends it: raises ExceptionGroup."""
+        self._consumer.subscribe([topic], listener=self)
+        async with asyncio.TaskGroup() as tasks:
+            sending = self._channels.start(tasks)
+            while not stop.is_set():
+                await self._pass(tasks)
+            if self._telling:
+                await asyncio.wait(self._telling, timeout=DRAIN_SECONDS)
+            await self._commit()
+            for task in (*sending, *self._telling):
+                task.cancel()
+
+    async def _pass(self, tasks: asyncio.TaskGroup) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
+        for records in fetched.values():
+            self._take(records)
+        for alert in self._grouping.due(self._clock()):
+            telling = tasks.create_task(self._tell(alert))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+        await self._commit()
+        self._last_pass = self._clock()
+        HEARTBEAT.set_to_current_time()
+        UNSENT.set(self._grouping.unsent_alerts)
+        UNTOLD.set(self._grouping.untold_letters)
+
+    def _patience(self) -> int:
+        next_at = self._grouping.next_at()
+        wait = PASS_SECONDS if next_at is None else min(PASS_SECONDS, max(0.0, next_at - self._clock()))
+        return math.ceil(wait * 1000)
+
+    def _take(self, records: Iterable[ConsumerRecord]) -> None:
+        now = self._clock()
+        for record in records:
+            letter = deadletter.read(record)
+            self._count(letter)
+            self._grouping.add(letter, Place(record.topic, record.partition, record.offset), now)
+
+    def _count(self, letter: DeadLetter) -> None:
+        key = key_of(letter)
+        if len(self._providers) < MOST_PROVIDERS:
+            self._providers.add(key.provider)
+        provider = key.provider if key.provider in self._providers else OTHER
+        LETTERS.labels(letter.stage, key.type, provider).inc()
+
+    async def _tell(self, alert: Alert) -> None:
+        if await self._channels.tell(alert):
+            self._grouping.told(alert)
+        else:
+            log.error("no channel took an alert, nobody was told; trying again", groups=len(alert.summaries))
+            self._grouping.unsent(alert, self._clock())
+
+    async def _commit(self) -> None:
+        """Commit what has gone out. If Kafka is away the loop goes on: people are told, and later told again."""
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                offsets = await self._committable()
+                if offsets:
+                    await self._consumer.commit(offsets)
+                    self._committed |= offsets
+        except (KafkaError, TimeoutError) as error:
+            log.warning("offsets not committed, will try again", error=f"{type(error).__name__}: {error}")
+
+    async def _committable(self) -> dict[TopicPartition, int]:
+        assignment = self._assignment
+        # The consumer's position and not the last letter's: it also steps over the markers that end transactions.
+        positions = {tp: await self._consumer.position(tp) for tp in assignment}
+        if assignment is not self._assignment:
+            return {}  # A rebalance came between: these positions are past letters that nobody holds back any more.
+        LAG.set(sum(max(0, (self._consumer.highwater(tp) or 0) - position) for tp, position in positions.items()))
+        offsets = self._grouping.committable({tp.partition: position for tp, position in positions.items()})
+        return {tp: offsets[tp.partition] for tp in assignment if offsets[tp.partition] != self._committed.get(tp)}
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """aiokafka takes all partitions away at every rebalance, so everything untold will be read again."""
+        self._assignment = frozenset()
+        self._grouping.reset()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._assignment = frozenset(assigned)
+
+    def live(self) -> Health:
+        """Whether the loop makes passes."""
+        age = self._clock() - self._last_pass
+        return Health(age < LIVE_SECONDS, {"seconds_since_last_pass": round(age, 1)})
+
+    def ready(self) -> Health:
+        """Whether it reads any partition."""
+        return Health(bool(self._assignment), {"partitions": len(self._assignment)})
+
+
+async def main(settings: Settings) -> None:
+    """Run the alerter until SIGTERM or SIGINT. Raises ConfigError, TopicsMismatch, KafkaUnavailable."""
+    stop = await service.stop_requested()
+    to = channels.from_settings(settings)
+    topics = await _unless_stopped(stop, kafka.require_topics(settings))
+    if topics is None:
+        return
+    consumer = AIOKafkaConsumer(
+        **kafka.client_options(settings),
+        group_id=f"{settings.topic_prefix}postlog-alerter",
+        # The processor writes dead letters in transactions, and one of an aborted transaction comes again.
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    grouping = Grouping(Policy(settings.alert_digest_seconds, settings.alert_despam_seconds))
+    alerter = Alerter(consumer, grouping, to, _steady_clock())
+    app = web.Application()
+    service.add_health_routes(app, live=alerter.live, ready=alerter.ready)
+    runner = await service.serve(app, settings.alerter_host, settings.alerter_port)
+    try:
+        await consumer.start()
+        await alerter.run(topics.dead_letters.name, stop)
+    finally:
+        await _leave(consumer)
+        await runner.cleanup()
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch that never go back, also when somebody sets the machine's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+async def _leave(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group, so that a successor need not wait for us; no Kafka that is away keeps us from stopping."""
+    leaving = asyncio.ensure_future(consumer.stop())
+    # Not awaited itself: while the broker is away, aiokafka's stop ends in a cancellation that nobody asked for.
+    await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
+    if leaving.done() and not leaving.cancelled():
+        leaving.result()
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns, or None as soon as a stop is requested."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)

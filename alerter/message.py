@@ -1,0 +1,83 @@
+"""The words of an alert: a title and a body that say what died, why, where to look and what to do.
+
+Pure. Everything that came from a letter was cut down and masked by summary.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from alerter.summary import Alert, GroupKey, Place, Summary
+
+#: Groups that a message spells out; of the others it gives the numbers. Channels take a few thousand characters.
+MOST_SHOWN = 10
+
+_NEXT = (
+    "What to do: `postlog status` shows what runs and what waits. `postlog dlq` shows the dead letters, and sends "
+    "them round again when the cause is mended."
+)
+#: 9999-12-31T23:59:59Z, in ms: a header can hold any number, a date cannot.
+_LATEST = 253_402_300_799_000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a channel sends: plain text, the title in one line."""
+
+    title: str
+    body: str
+    critical: bool
+
+
+def message(alert: Alert) -> Message:
+    """The alert in words, what is critical first, then the largest groups."""
+    ordered = sorted(alert.summaries, key=lambda summary: (not summary.key.critical, -summary.count))
+    parts = [_paragraph(summary) for summary in ordered[:MOST_SHOWN]]
+    if rest := ordered[MOST_SHOWN:]:
+        parts.append(f"And {_letters(_total(rest))} in {len(rest)} more groups.")
+    return Message(_title(ordered), "\n\n".join([*parts, _NEXT]), alert.critical)
+
+
+def _title(summaries: list[Summary]) -> str:
+    if len(summaries) > 1:
+        return f"postlog: {_letters(_total(summaries))} in {len(summaries)} groups"
+    (summary,) = summaries
+    return f"postlog: {_letters(summary.count, '' if summary.since is None else 'more ')}, {_group(summary.key)}"
+
+
+def _paragraph(summary: Summary) -> str:
+    example = summary.example
+    counted = _letters(summary.count)
+    if summary.since is not None:
+        counted = f"{_letters(summary.count, 'more ')} since {_utc(summary.since * 1000)}"
+    lines = [
+        f"{counted}, {_group(summary.key)}",
+        f"failed: {_utc(summary.first)} to {_utc(summary.last)}",
+        f"reason: {example.message or 'none given'}",
+        f"for example: event {example.id or 'without an id'}, given up by: {example.stage}",
+        f"its record: {_where(example.original) if example.original else 'a delivery that never became one'}",
+        f"its dead letter: {_where(example.place)}",
+    ]
+    return "\n".join(lines)
+
+
+def _group(key: GroupKey) -> str:
+    return f"{key.type}, {key.provider}: {key.error.rpartition('.')[2]}"
+
+
+def _total(summaries: list[Summary]) -> int:
+    return sum(summary.count for summary in summaries)
+
+
+def _letters(count: int, more: str = "") -> str:
+    return f"{count} {more}dead letter{'' if count == 1 else 's'}"
+
+
+def _where(place: Place) -> str:
+    return f"{place.topic}, partition {place.partition}, offset {place.offset}"
+
+
+def _utc(ms: float) -> str:
+    moment = datetime.fromtimestamp(min(max(ms, 0), _LATEST) / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

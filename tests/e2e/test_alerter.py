@@ -1,0 +1,234 @@
+"""The alerter as a process, on a real Kafka, telling a real HTTP endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import stamina
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from console import processes
+from console.local_kafka import LocalKafka
+from pipeline import contract, deadletter, kafka
+from pipeline.errors import NoRecipient
+from pipeline.settings import Settings
+from tests.receiver import SECONDS, receiver
+
+HOUR = 3600.0
+
+
+@dataclass
+class Process:
+    """A running alerter."""
+
+    popen: subprocess.Popen[bytes]
+    settings: Settings
+    output: Path
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and body of one of its own pages."""
+        url = f"http://127.0.0.1:{self.settings.alerter_port}{path}"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            return response.status, await response.text()
+
+    async def metric(self, name: str) -> float:
+        _, text = await self.get("/metrics")
+        found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+        assert found, f"no metric {name}"
+        return float(found[1])
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(asyncio.to_thread(self.popen.wait), SECONDS)
+
+
+@contextmanager
+def alerter(settings: Settings, folder: Path, **changes: Any) -> Iterator[Process]:
+    """An alerter with these settings and changes, ended with the context however that ends."""
+    mine = msgspec.structs.replace(settings, alerter_port=processes.free_port(), **changes)
+    given = {name.upper(): str(value) for name, value in msgspec.structs.asdict(mine).items()}
+    output = folder / "alerter.log"
+    popen = processes.start([sys.executable, "-m", "alerter"], env=os.environ | given, output=output)
+    try:
+        yield Process(popen, mine, output)
+    finally:
+        popen.kill()
+        popen.wait()
+        print(output.read_text())  # noqa: T201  # pytest shows it where a test fails
+
+
+@asynccontextmanager
+async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    options = kafka.client_options(settings) | {"transactional_id": f"{settings.topic_prefix}test"}
+    producer = AIOKafkaProducer(**options, max_request_size=kafka.LARGEST_REQUEST)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def send(
+    producer: AIOKafkaProducer, settings: Settings, event_type: str, value: bytes = b"{}"
+) -> TopicPartition:
+    """Write a dead letter as the processor does; the partition it went to."""
+    source = deadletter.Source("email-events", 3, 1234, 0, "processor")
+    added = deadletter.headers(NoRecipient("data.email: missing"), stage="processor", now=0, source=source)
+    added += [(contract.HEADER_TYPE, event_type.encode()), (contract.HEADER_PROVIDER, b"nexuspromail")]
+    topic = kafka.topics_of(settings).dead_letters.name
+    metadata = await producer.send_and_wait(topic, value, key=b"jane.doe@example.com", headers=added)
+    return TopicPartition(topic, metadata.partition)
+
+
+async def dead_letter(settings: Settings, event_type: str, value: bytes = b"{}") -> TopicPartition:
+    async with producing(settings) as producer, producer.transaction():
+        return await send(producer, settings, event_type, value)
+
+
+async def committed(settings: Settings, tp: TopicPartition) -> int:
+    """The offset the alerter's group committed, 0 if none."""
+    async with kafka.admin(settings) as client:
+        offsets = await client.list_consumer_group_offsets(f"{settings.topic_prefix}postlog-alerter")
+    return max(0, offsets[tp].offset) if tp in offsets else 0
+
+
+def until() -> Any:
+    """Try again until the assertions hold."""
+    return stamina.retry_context(
+        on=(AssertionError, aiohttp.ClientError), timeout=SECONDS, attempts=None, wait_max=0.2, wait_jitter=0
+    )
+
+
+async def test_a_critical_dead_letter_is_told_at_once_and_committed_after_that(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with receiver() as people:
+        people.answer.clear()
+        with alerter(settings, tmp_path, alert_urls=f"{people.url}?rto={SECONDS}") as process:
+            tp = await dead_letter(settings, "hard_bounce")
+            await asyncio.wait_for(people.came.get(), SECONDS)
+            async for attempt in until():
+                with attempt:
+                    assert await process.metric("postlog_alerter_unsent_alerts") == 1
+            assert await committed(settings, tp) == 0
+
+            people.answer.set()
+            told = await people.notification()
+            assert told["title"] == "postlog: 1 dead letter, hard_bounce, nexuspromail: NoRecipient"
+            assert f"its dead letter: {tp.topic}, partition {tp.partition}, offset 0" in told["message"]
+            assert "its record: email-events, partition 3, offset 1234" in told["message"]
+            assert "jane" not in told["message"]
+            async for attempt in until():
+                with attempt:
+                    # The letter and the marker that ends its transaction: nothing is left that looks like lag.
+                    assert await committed(settings, tp) == 2
+
+            assert (await process.get("/health/live"))[0] == (await process.get("/health/ready"))[0] == 200
+            assert await process.metric("postlog_alerter_heartbeat_timestamp_seconds") > 0
+            assert await process.metric("postlog_alerter_lag") == 0
+            process.popen.send_signal(signal.SIGTERM)
+            assert await process.ended() == 0
+
+
+async def test_a_dead_letter_of_an_aborted_transaction_is_not_told(settings: Settings, tmp_path: Path) -> None:
+    async with receiver() as people, producing(settings) as producer:
+        with alerter(settings, tmp_path, alert_urls=people.url):
+            await producer.begin_transaction()
+            await send(producer, settings, "complaint")
+            await producer.abort_transaction()
+            async with producer.transaction():
+                await send(producer, settings, "hard_bounce")
+            assert "hard_bounce" in (await people.notification())["title"]
+            assert people.took.empty()
+
+
+async def test_a_letter_that_was_waiting_for_its_digest_is_told_after_a_kill(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with receiver() as people:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=HOUR) as process:
+            # As large as a dead letter may be.
+            tp = await dead_letter(settings, "opened", b"x" * (kafka.LARGEST_REQUEST - 2048))
+            async for attempt in until():
+                with attempt:
+                    assert await process.metric("postlog_alerter_untold_letters") == 1
+            process.popen.kill()
+        assert people.came.empty()
+        assert await committed(settings, tp) == 0
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=0.1):
+            assert (await people.notification())["title"].startswith("postlog: 1 dead letter, opened")
+            async for attempt in until():
+                with attempt:
+                    assert await committed(settings, tp) == 2
+
+
+async def test_it_refuses_to_start_on_a_url_that_cannot_work_and_without_topics(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with alerter(settings, tmp_path, alert_urls="json://127.0.0.1:1/a nosuch://secret") as process:
+        assert await process.ended() == 2
+        assert "entry 2 (nosuch://…)" in process.output.read_text()
+    with alerter(settings, tmp_path, topic_prefix=f"{settings.topic_prefix}none.") as process:
+        assert await process.ended() == 2
+        assert "postlog topics apply" in process.output.read_text()
+
+
+async def test_it_can_be_stopped_while_it_waits_for_kafka(tmp_path: Path) -> None:
+    away = Settings(kafka_bootstrap_servers=f"127.0.0.1:{processes.free_port()}")
+    with alerter(away, tmp_path) as process:
+        async for attempt in until():
+            with attempt:
+                assert "retry" in process.output.read_text()  # it asked Kafka, so it listens for signals by now
+        process.popen.send_signal(signal.SIGTERM)
+        assert await process.ended() == 0
+
+
+async def test_people_are_told_while_kafka_is_away_and_it_is_committed_when_it_is_back(
+    own_kafka: LocalKafka, tmp_path: Path
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
+    await kafka.apply(settings)
+    async with receiver() as people:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=2.0) as process:
+            tp = await dead_letter(settings, "opened")
+            async for attempt in until():
+                with attempt:
+                    assert await process.metric("postlog_alerter_untold_letters") == 1
+            own_kafka.kill()
+            assert "opened" in (await people.notification())["title"]
+            assert (await process.get("/health/live"))[0] == 200
+            own_kafka.start()
+            async for attempt in until():
+                with attempt:
+                    assert await committed(settings, tp) == 2
+            assert people.took.empty()
+            own_kafka.kill()
+            process.popen.send_signal(signal.SIGTERM)
+            assert await process.ended() == 0
+
+
+async def test_it_can_be_stopped_while_kafka_is_frozen(own_kafka: LocalKafka, tmp_path: Path) -> None:
+    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
+    await kafka.apply(settings)
+    with alerter(settings, tmp_path, alert_digest_seconds=HOUR) as process:
+        await dead_letter(settings, "opened")
+        async for attempt in until():
+            with attempt:
+                assert await process.metric("postlog_alerter_untold_letters") == 1
+        own_kafka.process.send_signal(signal.SIGSTOP)
+        try:
+            process.popen.send_signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        finally:
+            own_kafka.process.send_signal(signal.SIGCONT)

@@ -1,0 +1,306 @@
+"""The alerter's loop on a consumer in memory: what is told, and what is committed when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError
+from prometheus_client import REGISTRY
+
+from alerter import app
+from alerter.app import Alerter
+from alerter.channels import Channel, Channels
+from alerter.grouping import Grouping, Policy
+from alerter.message import Message
+from pipeline import contract, deadletter
+from pipeline.errors import NoRecipient
+
+SECONDS = 10.0
+TOPIC = "email-events.dlq"
+#: Windows that end at once, and windows that do not end while a test runs.
+HASTY, CALM = Policy(digest=0.001, despam=0.001), Policy(digest=3600.0, despam=3600.0)
+ONE, TWO = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+@dataclass
+class Record:
+    topic: str
+    partition: int
+    offset: int
+    headers: list[tuple[str, bytes]]
+    timestamp: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+
+
+@dataclass
+class Consumer:
+    """The part of aiokafka's consumer that the loop uses, with a topic of two partitions in memory."""
+
+    positions: dict[TopicPartition, int] = field(default_factory=lambda: {ONE: 0, TWO: 0})
+    committed: dict[TopicPartition, int] = field(default_factory=dict)
+    commits: list[dict[TopicPartition, int]] = field(default_factory=list)
+    waiting: list[Record] = field(default_factory=list)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Condition = field(default_factory=asyncio.Condition)
+    passes: int = 0
+    refuse: bool = False
+    while_asked_for_positions: Callable[[], None] = lambda: None
+    listener: Any = None
+
+    def subscribe(self, topics: list[str], listener: Any) -> None:
+        assert topics == [TOPIC]
+        self.listener = listener
+        listener.on_partitions_assigned([ONE, TWO])
+
+    def produce(self, event_type: str, tp: TopicPartition = ONE) -> None:
+        offset = self.positions[tp] + sum(record.partition == tp.partition for record in self.waiting)
+        added = deadletter.headers(NoRecipient("data.email: missing"), stage="ingress", now=0)
+        added += [(contract.HEADER_TYPE, event_type.encode()), (contract.HEADER_PROVIDER, b"nexuspromail")]
+        self.waiting.append(Record(tp.topic, tp.partition, offset, added))
+        self.came.set()
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+        async with self.asked:
+            self.passes += 1
+            self.asked.notify_all()
+        try:
+            await asyncio.wait_for(self.came.wait(), timeout_ms / 1000)
+        except TimeoutError:
+            return {}
+        self.came.clear()
+        records, self.waiting = self.waiting, []
+        fetched: dict[TopicPartition, list[Record]] = {}
+        for record in records:
+            tp = TopicPartition(record.topic, record.partition)
+            fetched.setdefault(tp, []).append(record)
+            self.positions[tp] = record.offset + 1
+        return fetched
+
+    async def position(self, tp: TopicPartition) -> int:
+        self.while_asked_for_positions()
+        return self.positions[tp]
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return self.positions[tp]
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        if self.refuse:
+            raise CommitFailedError("no")
+        self.committed |= offsets
+        self.commits.append(offsets)
+
+
+class Place:
+    """A channel's other end: takes a message when it is let."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.titles: asyncio.Queue[str] = asyncio.Queue()
+        self.error: Exception | None = None
+
+    async def send(self, text: Message) -> bool:
+        self.titles.put_nowait(text.title)
+        await self.open.wait()
+        if self.error:
+            raise self.error
+        return True
+
+    async def title(self) -> str:
+        return await asyncio.wait_for(self.titles.get(), SECONDS)
+
+
+@dataclass
+class Running:
+    consumer: Consumer
+    place: Place
+    alerter: Alerter
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def passed(self) -> None:
+        """Until the loop has made a whole pass."""
+        consumer = self.consumer
+        until = consumer.passes + 2
+        async with asyncio.timeout(SECONDS), consumer.asked:
+            while consumer.passes < until:
+                consumer.came.set()
+                await consumer.asked.wait()
+
+    async def stopped(self) -> None:
+        self.stop.set()
+        await asyncio.wait_for(asyncio.shield(self.task), SECONDS)
+
+
+@asynccontextmanager
+async def running(policy: Policy = CALM, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Running]:
+    consumer, place, stop = Consumer(), Place(), asyncio.Event()
+    to = Channels([Channel("1", "memory", place.send, 0.01)])
+    alerter = Alerter(consumer, Grouping(policy), to, clock)
+    task = asyncio.ensure_future(alerter.run(TOPIC, stop))
+    try:
+        yield Running(consumer, place, alerter, stop, task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_offset_is_committed_after_its_alert_went_out_and_not_before() -> None:
+    async with running() as found:
+        found.place.open.clear()
+        found.consumer.produce("hard_bounce")
+        assert await found.place.title() == "postlog: 1 dead letter, hard_bounce, nexuspromail: NoRecipient"
+        await found.passed()
+        assert found.consumer.committed[ONE] == 0
+        found.place.open.set()
+        await found.passed()
+        assert found.consumer.committed[ONE] == 1
+
+
+async def test_a_letter_that_waits_for_its_digest_holds_back_its_partition_alone() -> None:
+    async with running() as found:
+        found.consumer.produce("opened", ONE)
+        found.consumer.produce("hard_bounce", ONE)
+        found.consumer.produce("hard_bounce", TWO)
+        await found.place.title()
+        await found.passed()
+        assert found.consumer.committed == {ONE: 0, TWO: 1}
+
+
+async def test_a_digest_is_told_without_a_further_letter() -> None:
+    async with running(HASTY) as found:
+        found.consumer.produce("opened")
+        assert "opened" in await found.place.title()
+        await found.passed()
+        assert found.consumer.committed[ONE] == 1
+
+
+async def test_an_alert_that_no_channel_took_is_tried_again_until_one_does() -> None:
+    async with running(HASTY) as found:
+        found.place.error = ConnectionError("away")
+        found.consumer.produce("hard_bounce")
+        for _ in range(3):  # The channel gives up after the second.
+            await found.place.title()
+        await found.passed()
+        assert found.consumer.committed[ONE] == 0
+        found.place.error = None
+        async with asyncio.timeout(SECONDS):
+            while found.consumer.committed[ONE] != 1:
+                await found.passed()
+
+
+async def test_positions_of_partitions_that_were_taken_away_are_not_committed() -> None:
+    async with running() as found:
+        consumer = found.consumer
+        await found.passed()
+
+        def nothing() -> None: ...
+
+        def rebalance() -> None:
+            consumer.listener.on_partitions_revoked([ONE, TWO])
+            consumer.positions = {ONE: 0, TWO: 0}
+            consumer.listener.on_partitions_assigned([ONE, TWO])
+
+        consumer.produce("opened", ONE)
+        consumer.produce("opened", TWO)
+        # After the loop asked for one partition's position, and before it has the other's.
+        calls = iter([nothing, rebalance])
+        consumer.while_asked_for_positions = lambda: next(calls, nothing)()
+        await found.passed()
+        assert next(calls, None) is None
+        assert all(offset == 0 for offsets in consumer.commits for offset in offsets.values())
+
+
+async def test_letters_that_are_read_again_after_a_rebalance_are_counted_once() -> None:
+    async with running() as found:
+        found.consumer.produce("opened")
+        await found.passed()
+        found.consumer.listener.on_partitions_revoked([ONE, TWO])
+        found.consumer.positions[ONE] = 0
+        found.consumer.listener.on_partitions_assigned([ONE, TWO])
+        found.consumer.produce("opened")
+        await found.passed()
+        assert REGISTRY.get_sample_value("postlog_alerter_untold_letters") == 1
+        assert found.consumer.committed[ONE] == 0
+
+
+async def test_a_commit_that_fails_stops_no_alert_and_is_tried_again() -> None:
+    async with running() as found:
+        found.consumer.refuse = True
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        await found.passed()
+        found.consumer.produce("complaint")
+        assert "complaint" in await found.place.title()
+        found.consumer.refuse = False
+        await found.passed()
+        assert found.consumer.committed[ONE] == 2
+
+
+async def test_a_stop_lets_alerts_on_their_way_go_out_and_commits_them() -> None:
+    async with running() as found:
+        found.place.open.clear()
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        found.stop.set()
+        found.consumer.came.set()
+        found.place.open.set()
+        await asyncio.wait_for(asyncio.shield(found.task), SECONDS)
+        assert found.consumer.committed[ONE] == 1
+
+
+async def test_a_stop_does_not_wait_for_a_channel_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "DRAIN_SECONDS", 0.01)
+    async with running() as found:
+        found.place.open.clear()
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        await found.stopped()
+        assert found.consumer.committed.get(ONE, 0) == 0
+
+
+async def test_a_bug_in_a_channel_ends_the_alerter() -> None:
+    async with running() as found:
+        found.place.error = ZeroDivisionError()
+        found.consumer.produce("hard_bounce")
+        with pytest.raises(ExceptionGroup) as ended:
+            await asyncio.wait_for(asyncio.shield(found.task), SECONDS)
+        assert ended.group_contains(ZeroDivisionError)
+
+
+async def test_it_is_live_while_the_loop_makes_passes_and_ready_with_an_assignment() -> None:
+    now = 1000.0
+    async with running(clock=lambda: now) as found:
+        assert not found.alerter.ready().ok
+        await found.passed()
+        assert found.alerter.ready().ok
+        now += app.LIVE_SECONDS - 1
+        assert found.alerter.live().ok
+        now += 1
+        assert not found.alerter.live().ok
+        await found.passed()
+        assert found.alerter.live().ok
+        found.consumer.listener.on_partitions_revoked([ONE, TWO])
+        assert not found.alerter.ready().ok
+
+
+async def test_metric_labels_from_headers_are_known_words_and_few() -> None:
+    async with running() as found:
+        for number in range(app.MOST_PROVIDERS + 5):
+            found.consumer.produce(f"word-{number}")
+            headers = found.consumer.waiting[-1].headers
+            headers[-1] = (contract.HEADER_PROVIDER, b"odd provider %d" % number)
+        await found.passed()
+    labels = {tuple(sample.labels.items()) for metric in app.LETTERS.collect() for sample in metric.samples}
+    odd = [dict(pairs) for pairs in labels if dict(pairs)["provider"].startswith("odd")]
+    assert 0 < len({pairs["provider"] for pairs in odd}) <= app.MOST_PROVIDERS
+    assert {pairs["type"] for pairs in odd} == {"unknown"}
+    assert any(dict(pairs)["provider"] == "other" for pairs in labels)
