@@ -7,7 +7,6 @@ import sys
 
 import structlog
 
-from pipeline.contract import masked as masked
 from pipeline.settings import Settings
 
 

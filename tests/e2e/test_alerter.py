@@ -57,7 +57,7 @@ class Process:
 def alerter(settings: Settings, folder: Path, **changes: Any) -> Iterator[Process]:
     """An alerter with these settings and changes, ended with the context however that ends."""
     mine = msgspec.structs.replace(settings, alerter_port=processes.free_port(), **changes)
-    given = {name.upper(): str(value) for name, value in msgspec.structs.asdict(mine).items()}
+    given = {name.upper(): str(value) for name, value in msgspec.structs.asdict(mine).items() if value != ""}
     output = folder / "alerter.log"
     popen = processes.start([sys.executable, "-m", "alerter"], env=os.environ | given, output=output)
     try:
