@@ -1,0 +1,176 @@
+"""The suppression list over HTTP: may this address be mailed?
+
+A shell over aiohttp; `lookup.answers` holds the rules, the follower keeps the store. Three questions:
+
+    GET  /suppressions/{email}   what is known about one address; 200 also for one the list does not know
+    POST /suppressions/check     {"emails": [...]}: a verdict for each, in order; one that is no address gets an error
+    GET  /suppressions           the list as lines of JSON in key order, the last line {"next": ...} being the cursor;
+                                 after=ADDRESS begins behind it, limit=1000 (0: all), suppressed=true (false, all)
+
+Until the whole topic was read once every answer is 503: "not suppressed" from half a list would let somebody
+mail an address. An address whose record cannot be read is answered 500, for the same reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import prometheus_client
+from aiohttp import web
+
+from lookup import answers
+from lookup.answers import Listing, Next, Refused, Verdict
+from lookup.store import Store
+from pipeline import contract, service
+from pipeline.service import Health
+
+#: Rows or addresses handled before the other requests have their turn: about a millisecond.
+SLICE = 256
+#: Seconds after which a client may ask again while the list is being read.
+RETRY_AFTER = 5
+NOT_YET = Refused(503, "the list is not caught up yet, an answer now could be wrong: ask again in a few seconds")
+
+REQUESTS = prometheus_client.Counter(
+    "postlog_lookup_requests", "answered requests by question and HTTP status", ["route", "status"]
+)
+ROWS = prometheus_client.Gauge("postlog_lookup_rows", "about how many addresses the local list holds")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Following(Protocol):
+    """What the API needs to know of the follower."""
+
+    @property
+    def caught_up(self) -> bool: ...
+    def live(self) -> Health: ...
+    def ready(self) -> Health: ...
+
+
+def build(store: Store, follower: Following) -> web.Application:
+    """The application; the caller serves it, and closes the store after it."""
+    app = web.Application(client_max_size=answers.LARGEST_BODY)
+    api = Api(store, follower)
+    # aiohttp tries routes in this order, and the first is the busy one.
+    app.router.add_get("/suppressions/{email:.+}", api.route("one", api.one))
+    app.router.add_get("/suppressions", api.route("list", api.rows), allow_head=False)
+    app.router.add_post("/suppressions/check", api.route("check", api.check))
+    service.add_health_routes(app, live=follower.live, ready=follower.ready)
+    ROWS.set_function(store.rows)
+    return app
+
+
+class Api:
+    """The three questions over one store."""
+
+    def __init__(self, store: Store, follower: Following) -> None:
+        self._store = store
+        self._follower = follower
+
+    def route(self, name: str, handler: Handler) -> Handler:
+        """The handler, asked only when the list is whole, and counted."""
+        counters: dict[int, Any] = {}
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            status = 500
+            try:
+                response = await handler(request) if self._follower.caught_up else refusal(NOT_YET)
+                status = response.status
+                return response
+            finally:
+                if status not in counters:
+                    counters[status] = REQUESTS.labels(name, str(status))
+                counters[status].inc()
+
+        return handle
+
+    async def one(self, request: web.Request) -> web.Response:
+        """What is known about one address."""
+        email = answers.asked(request.match_info["email"], request.raw_path)
+        if isinstance(email, Refused):
+            return refusal(email)
+        found = answers.answer(email, self._store.get(email.encode()))
+        return reply(found, status=500 if found.error else 200)
+
+    async def check(self, request: web.Request) -> web.Response:
+        """A verdict for each of many addresses."""
+        try:
+            emails = answers.question(await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            emails = answers.too_many(f"the body is larger than {answers.LARGEST_BODY} bytes")
+        if isinstance(emails, Refused):
+            return refusal(emails)
+        results: list[Verdict] = []
+        for start in range(0, len(emails), SLICE):
+            await asyncio.sleep(0)
+            if not self._follower.caught_up:  # the list may be begun anew at any await
+                return refusal(NOT_YET)
+            results += self._verdicts(emails[start : start + SLICE])
+        return reply(answers.checked(results))
+
+    def _verdicts(self, given: Sequence[str]) -> list[Verdict]:
+        addresses = [contract.address(text) for text in given]
+        rows = iter(self._store.get_many([address.encode() for address in addresses if address]))
+        return [
+            answers.verdict(text, next(rows)) if address else answers.no_address(text)
+            for text, address in zip(given, addresses, strict=True)
+        ]
+
+    async def rows(self, request: web.Request) -> web.StreamResponse:
+        """The list as a stream of lines. One that lacks its last line is not complete."""
+        listing = answers.listing(request.query)
+        if isinstance(listing, Refused):
+            return refusal(listing)
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):  # the client went away: it has what it wanted
+            await self._stream(listing, response)
+        return response
+
+    async def _stream(self, listing: Listing, response: web.StreamResponse) -> None:
+        after, given = listing.after.encode(), 0
+        while self._follower.caught_up:
+            page = self._store.page(after, SLICE)
+            lines: list[object] = []
+            for key, value in page:
+                if listing.limit and given == listing.limit:
+                    await response.write(ndjson([*lines, Next(after.decode())]))
+                    return
+                after = key
+                found = answers.answer(key.decode(), value)
+                if answers.listed(listing, found):
+                    lines.append(found)
+                    given += 1
+            if not page:
+                await response.write(ndjson([Next(None)]))
+                return
+            await response.write(ndjson(lines))
+            # A fast client never makes the write wait, and the other requests must have their turn.
+            await asyncio.sleep(0)
+        await response.write(ndjson([{"error": NOT_YET.error}]))
+
+
+def reply(answer: object, *, status: int = 200) -> web.Response:
+    """An answer as JSON."""
+    return web.Response(body=_encode(answer), status=status, content_type="application/json")
+
+
+def refusal(refused: Refused) -> web.Response:
+    """The answer to a question that has none."""
+    response = reply({"error": refused.error}, status=refused.status)
+    if refused is NOT_YET:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def ndjson(lines: Sequence[object]) -> bytes:
+    """Values as JSON, one to a line."""
+    return _encoder.encode_lines(lines)
+
+
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode

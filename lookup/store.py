@@ -1,0 +1,110 @@
+"""The list on this machine: one RocksDB per cluster and topic, disposable, since Kafka can rebuild it.
+
+A shell over rocksdict; `lookup.progress` says what the progress means. What always holds: rows and progress change
+in one write batch, so whenever the process ends, the progress is that of exactly these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+from lookup import progress as rules
+from lookup.progress import Progress
+from pipeline.errors import ConfigError
+
+#: Rows and bookkeeping are apart by their first byte.
+_ROW = b"a"
+_BEHIND_ROWS = b"b"
+_PROGRESS = b"progress"
+
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+def folder(state_dir: str, cluster_id: str, topic: str) -> Path:
+    """Where the list of this topic of this cluster lies: offsets of another one mean nothing there."""
+    return Path(state_dir) / "lookup" / cluster_id / topic
+
+
+class Store:
+    """Rows by address, as bytes, and how far they have followed the log."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the store; one process at a time. Raises ConfigError."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(path), _options())
+        except Exception as error:  # rocksdict raises nothing more precise
+            raise ConfigError(
+                f"STATE_DIR: {path} cannot be opened ({error}). If another lookup runs on it, give each its own "
+                "STATE_DIR; if not, delete that folder: it is rebuilt from Kafka."
+            ) from None
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row of an address."""
+        value: bytes | None = self._db.get(_ROW + key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows of these addresses, in their order."""
+        return cast("list[bytes | None]", self._db.get([_ROW + key for key in keys]))
+
+    def page(self, after: bytes, size: int) -> list[tuple[bytes, bytes]]:
+        """At most `size` rows (key, value) behind a key, in key order.
+
+        Whoever reads all of them asks page by page: an iterator kept open for a slow reader would pin files and
+        keep the store from closing.
+        """
+        # The smallest key behind `after` is itself with a zero byte.
+        start = _ROW + after + b"\0" if after else _ROW
+        rows = cast("list[tuple[bytes, bytes]]", list(islice(self._db.items(from_key=start), size)))
+        # Bookkeeping sorts behind all rows, so it can only be at the end.
+        return [(key[1:], value) for key, value in rows if key < _BEHIND_ROWS]
+
+    def progress(self) -> Progress | None:
+        """How far the rows have followed the log; None if there is nothing to go on from."""
+        return rules.decode(self._db.get(_PROGRESS))
+
+    def apply(self, rows: Mapping[bytes, bytes | None], progress: Progress) -> None:
+        """Put rows (None deletes) and the progress they make: all of it or nothing, whenever the process ends."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(_ROW + key)
+            else:
+                batch.put(_ROW + key, value)
+        batch.put(_PROGRESS, rules.encode(progress))
+        self._db.write(batch)
+
+    def clear(self, progress: Progress) -> None:
+        """Delete every row, and begin again with this progress."""
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(_ROW, _BEHIND_ROWS)
+        batch.put(_PROGRESS, rules.encode(progress))
+        self._db.write(batch)
+        # Else `rows` would count the deleted ones too, until RocksDB gets round to it. About 0.2 s per million rows.
+        self._db.compact_range(None, None)
+
+    def rows(self) -> int:
+        """About how many rows there are; cheap."""
+        return max(0, (self._db.property_int_value("rocksdb.estimate-num-keys") or 0) - 1)
+
+    def close(self) -> None:
+        """Close; nothing is lost without it, but the next start would have to read the write-ahead log."""
+        self._db.close()
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(CACHE_BYTES))
+    # Most addresses that are asked for are not on the list; a filter answers those without reading a block.
+    table.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(table)
+    options.set_keep_log_file_num(2)
+    return options
