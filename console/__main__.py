@@ -1,0 +1,72 @@
+"""The one command, `postlog`. It reads the environment once and hands it to the subcommands."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import IO, Any
+
+import click
+import stamina.instrumentation
+
+from console.environment import settings
+from console.send import send
+from console.status import status
+from console.suppressions import suppressions
+from console.topics import topics
+from console.up import up
+from pipeline.errors import ConfigError, PostlogError
+
+
+class Failed(click.ClickException):
+    """One line on standard error, and the exit code: 2 if the configuration is wrong, 1 otherwise."""
+
+    def __init__(self, error: PostlogError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, ConfigError) else 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it as every command does."""
+        click.echo(f"error: {self.message}", file=file, err=file is None)
+
+
+class Commands(click.Group):
+    """Turns an error raised on purpose into one line; any other keeps its traceback, because it is a bug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except PostlogError as error:
+            raise Failed(error) from None
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="postlog", prog_name="postlog")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """postlog: the durable log between the email providers that send webhooks and the systems that act on them.
+
+    \b
+      postlog up                                        run everything here
+      postlog send --sample 1000 --duplicates 0.1       post sample deliveries to it
+      postlog status                                    health, lag, rates
+      postlog suppressions get someone@example.com      may this address be mailed?
+      postlog topics check                              is the cluster what topics.yaml says?
+      postlog settings                                  the environment variables
+
+    Exits with 0 if all is well, 1 if not, 2 if the command or the configuration is wrong.
+    """
+    # A test, or a program that calls us, may give an environment of its own.
+    ctx.obj = ctx.obj or os.environ
+    # What a command has to say it says itself, in its error: the clients' own words would only come before it.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    stamina.instrumentation.set_on_retry_hooks([])
+
+
+for command in (up, send, status, suppressions, topics, settings):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

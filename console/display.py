@@ -1,0 +1,67 @@
+"""What `postlog up` shows: a table that stays in place on a terminal, lines elsewhere. Values in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from console.metrics import Alerts, Rates, Totals
+from console.stack import Change, Child, State
+
+_COLOURS: dict[State, str] = {
+    "starting": "yellow",
+    "ready": "green",
+    "not ready": "yellow",
+    "waiting": "red",
+    "stopped": "dim",
+}
+#: Reasons may quote whole log lines; a terminal's width is enough to recognise one.
+_LONGEST_DETAIL = 100
+
+
+def screen(children: Iterable[Child], kafka: str, totals: Totals | None, rates: Rates | None) -> RenderableType:
+    """The services and what goes through them; totals are None until the first answer."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("service", "address", "pid", "state", "restarts"):
+        table.add_column(heading, header_style="dim", justify="right" if heading in ("pid", "restarts") else "left")
+    table.add_row("kafka", kafka, "", "", "")
+    for child in children:
+        state = Text(child.state, style=_COLOURS[child.state])
+        if child.detail:
+            state.append(f" ({child.detail[:_LONGEST_DETAIL]})", style="dim")
+        table.add_row(child.service.name, child.service.url, str(child.pid or ""), state, str(child.restarts or ""))
+    return Group(table, Text(), Text(numbers(totals, rates) if totals else "no numbers yet"), Text())
+
+
+def numbers(totals: Totals, rates: Rates | None) -> str:
+    """What went through, in one line."""
+    return " · ".join(
+        (
+            f"{totals.events_in:,} events in{_rate(rates.events_in if rates else None)}",
+            f"{totals.processed:,} processed{_rate(rates.processed if rates else None)}",
+            f"{totals.duplicates:,} duplicates",
+            f"{totals.suppression_writes:,} suppressions written",
+            f"{totals.dead_letters:,} dead letters",
+            f"lag {totals.lag:,}",
+        )
+    )
+
+
+def alerts(found: Alerts) -> str:
+    """How the alerter is, in one line."""
+    return (
+        f"alerter: heartbeat {found.heartbeat_age:g} s ago · {found.unsent} alerts on their way · "
+        f"{found.untold_letters} dead letters nobody was told of yet"
+    )
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f" ({value:,.0f}/s)"
+
+
+def line(change: Change) -> str:
+    """A state change in one line."""
+    return f"{change.service}: {change.state}{f' ({change.detail})' if change.detail else ''}"

@@ -1,0 +1,92 @@
+"""What several commands take: the data folder, --json, and where the services are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+
+from console.running import Folder, Running
+from pipeline import settings as environment
+from pipeline.settings import Settings
+
+Environ = Mapping[str, str]
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: A person waits for a command: shorter than a service may, unless KAFKA_WAIT_SECONDS says otherwise.
+KAFKA_WAIT_SECONDS = 10.0
+#: Columns of what is printed into a file or a pipe.
+FILE_WIDTH = 200
+
+
+def printer() -> Console:
+    """Where a command prints; rich takes 80 columns for whatever is not a terminal, which breaks every other line."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
+
+
+def _folder(_: click.Context, __: click.Parameter, path: Path) -> Folder:
+    return Folder(path)
+
+
+def data(command: F) -> F:
+    """--data, as a Folder named `folder`."""
+    return click.option(
+        "--data",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        callback=_folder,
+        default=".data",
+        show_default=True,
+        help="Folder of the running system: its addresses, secret, logs and state.",
+    )(command)
+
+
+def as_json(command: F) -> F:
+    """--json, named `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def cluster_settings(environ: Environ, folder: Folder) -> Settings:
+    """The settings of a command that talks to Kafka: of the environment, or with the brokers of the running system.
+
+    Raises ConfigError.
+    """
+    settings = environment.load(environ)
+    changes: dict[str, Any] = {}
+    if not environ.get("KAFKA_WAIT_SECONDS"):
+        changes["kafka_wait_seconds"] = KAFKA_WAIT_SECONDS
+    if not environ.get("KAFKA_BOOTSTRAP_SERVERS") and (running := folder.find()):
+        changes["kafka_bootstrap_servers"] = running.kafka
+    return msgspec.structs.replace(settings, **changes)
+
+
+def addresses(environ: Environ, folder: Folder) -> Running:
+    """Where the services are: those of the running system in the folder, else what the environment says.
+
+    Raises ConfigError.
+    """
+    return folder.find() or by_settings(environment.load(environ))
+
+
+def by_settings(settings: Settings) -> Running:
+    """The addresses that these settings give the services."""
+    processor = url(settings.processor_host, settings.processor_port)
+    return Running(
+        kafka=settings.kafka_bootstrap_servers,
+        ingress=url(settings.ingress_host, settings.ingress_port),
+        lookup=url(settings.lookup_host, settings.lookup_port),
+        processor=processor,
+        alerter=url(settings.alerter_host, settings.alerter_port),
+        processors=[processor],
+    )
+
+
+def url(host: str, port: int) -> str:
+    """Where to reach from here what binds to this host; a server on all interfaces is on the loopback one too."""
+    reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,132 @@
+"""The data folder of `postlog up`: what it keeps there, and how other commands find a running system by it.
+
+What always holds: one `postlog up` per folder, and `find` answers only while that one runs, because it asks the lock
+and not the file, which survives a kill -9.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import PostlogError
+
+
+class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Addresses of a running system, `host:port` for Kafka, URLs for the services; `processor` is the first one.
+
+    pids  process ids by service name, in run.json only
+    """
+
+    kafka: str
+    ingress: str
+    lookup: str
+    processor: str
+    alerter: str
+    processors: list[str]
+    pids: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where everything of one local system lies."""
+
+    path: Path
+
+    @property
+    def kafka(self) -> Path:
+        """The local broker's own folder."""
+        return self.path / "kafka"
+
+    @property
+    def secret(self) -> Path:
+        """The generated signing secret, nothing else in the file."""
+        return self.path / "webhook-secret"
+
+    @property
+    def run(self) -> Path:
+        """The addresses and process ids while the system runs."""
+        return self.path / "run.json"
+
+    def log(self, service: str) -> Path:
+        """What a service wrote to its standard outputs."""
+        return self.path / "logs" / f"{service}.log"
+
+    def state(self, service: str, number: int) -> Path:
+        """The state of the n-th process of a service, counted from 1."""
+        return self.path / "state" / f"{service}-{number}"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep this folder to ourselves. Raises PostlogError if another `postlog up` has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PostlogError(
+                    f"postlog up already runs on {self.path}: stop it first, or give this one another folder "
+                    "with --data (and --ports auto)."
+                ) from None
+            yield
+
+    def find(self) -> Running | None:
+        """The system that runs on this folder now, None if none does."""
+        try:
+            # Read-only: asking must not make a folder that was never used.
+            with self._lock.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            return self._read()
+        return None
+
+    def _read(self) -> Running | None:
+        try:
+            return msgspec.json.decode(self.run.read_bytes(), type=Running)
+        except FileNotFoundError:
+            return None  # it is still starting its broker
+        except msgspec.MsgspecError as error:
+            raise PostlogError(f"{self.run}: {error}. Start postlog up again.") from None
+
+    def secret_or_new(self) -> str:
+        """The signing secret kept here; the first call makes one."""
+        try:
+            return self.kept_secret() or self._new_secret()
+        except FileExistsError:
+            raise PostlogError(f"{self.secret} is empty: remove it, and the next start makes a new secret.") from None
+
+    def kept_secret(self) -> str | None:
+        """The signing secret kept here, None if there is none."""
+        return self.secret.read_text().strip() if self.secret.exists() else None
+
+    def _new_secret(self) -> str:
+        secret = secrets.token_hex(32)
+        # Created for us alone, rather than narrowed after others could have read it.
+        descriptor = os.open(self.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret)
+        return secret
+
+
+def write(path: Path, running: Running) -> None:
+    """Write the addresses so that a reader sees all of them or no file. Raises PostlogError naming the path."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(msgspec.json.encode(running) + b"\n")
+        partial.replace(path)
+    except OSError as error:
+        raise PostlogError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,161 @@
+"""One run of everything: Kafka, its topics, every service, kept running until interrupted.
+
+The shell around plan.py (what to start), stack.py (keeping it running) and view.py (showing it). What always holds:
+`stop` ends everything that `run` started, and run.json is there only while it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from console import broker, plan, ports, running, sender, topics
+from console.local_kafka import LocalKafka
+from console.numbers import Numbers
+from console.plan import Process
+from console.running import Folder
+from console.stack import Stack
+from console.view import View, progress, view
+from pipeline import settings as environment
+from pipeline.errors import BrokerStartFailed, TopicsMismatch
+from pipeline.settings import Settings
+
+TICK = 0.25
+#: Seconds everything has to stop, and how much of them the services may take; Kafka has the rest.
+STOP_SECONDS, STOP_SERVICES = 9.5, 7.5
+#: Seconds the ports of a run that was killed are waited for: its services are stopping.
+LEFTOVERS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to run. ready_file gets the addresses once everything is ready; auto takes any free ports."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    folder: Folder
+    processors: int = 1
+    auto: bool = False
+    ready_file: Path | None = None
+
+    @property
+    def kafka_port(self) -> int | None:
+        """Port of the local broker, 0 for any; None if KAFKA_BOOTSTRAP_SERVERS names another."""
+        if self.environ.get(broker.VARIABLE, "").strip():
+            return None
+        return 0 if self.auto else int(self.settings.kafka_bootstrap_servers.rpartition(":")[2])
+
+
+@dataclass(slots=True)
+class System:
+    """Call `stop` whatever became of `run`; both from the main thread."""
+
+    wish: Wish
+    console: Console
+    kafka: LocalKafka | None = None
+    stack: Stack | None = None
+    planned: list[Process] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Start everything and keep it running; KeyboardInterrupt is how it ends.
+
+        Raises ConfigError, BrokerStartFailed, KafkaUnavailable.
+        """
+        wish = self.wish
+        # Checked first: a person shall not wait for Kafka to learn of a wrong secret or a taken port.
+        secret = wish.settings.webhook_secret or wish.folder.secret_or_new()
+        environment.webhook_secrets(msgspec.structs.replace(wish.settings, webhook_secret=secret))
+        self.planned = ports.settle(
+            plan.processes(wish.settings, wish.processors),
+            kafka=wish.kafka_port or 0,
+            auto=wish.auto,
+            patience=LEFTOVERS if wish.folder.run.exists() else 0.0,
+        )
+        self._forget()
+        kafka = self._start_kafka()
+        self._create_topics(kafka)
+        common = {
+            **wish.environ,
+            broker.VARIABLE: kafka,
+            "WEBHOOK_SECRET": secret,
+            "INGRESS_WORKERS": str(wish.settings.ingress_workers),
+        }
+        self.stack = Stack([plan.service(process, wish.folder, common) for process in self.planned])
+        with view(self.console) as shown:
+            self._supervise(self.stack, kafka, shown)
+
+    def stop(self) -> None:
+        """Stop what runs, in order and in bounded time, and take back what was written for others."""
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            if self.stack:
+                self.stack.stop(STOP_SERVICES)
+        finally:
+            if self.kafka:
+                self.kafka.stop(timeout=max(1.0, deadline - time.monotonic()))
+            self._forget()
+
+    def _forget(self) -> None:
+        for path in (self.wish.folder.run, self.wish.ready_file):
+            if path:
+                path.unlink(missing_ok=True)
+
+    def _start_kafka(self) -> str:
+        port = self.wish.kafka_port
+        if port is None:
+            return self.wish.settings.kafka_bootstrap_servers
+        self.kafka = LocalKafka(self.wish.folder.kafka, port=port)
+        with progress(self.console) as told:
+            try:
+                self.kafka.start(told)
+            except BrokerStartFailed as error:
+                raise BrokerStartFailed(f"{error}\nOr start one yourself and name it in {broker.VARIABLE}.") from None
+        return self.kafka.bootstrap
+
+    def _create_topics(self, kafka: str) -> None:
+        settings = msgspec.structs.replace(self.wish.settings, kafka_bootstrap_servers=kafka)
+        created, differences = topics.create_missing(settings)
+        if created:
+            self.console.print(f"created {', '.join(created)}", soft_wrap=True)
+        if differences:
+            topics.show(differences)
+            raise TopicsMismatch("the cluster's topics are not what topics.yaml says: see the cures above.")
+
+    def _supervise(self, stack: Stack, kafka: str, shown: View) -> None:
+        numbers = Numbers({p.name: p.url for p in self.planned if p.kind in ("ingress", "processor")})
+        pids: dict[str, int] = {}
+        announced = False
+        while True:
+            self._revive_kafka(shown)
+            for change in stack.tick():
+                shown.changed(change)
+            if pids != (pids := self._pids(stack)):
+                running.write(self.wish.folder.run, plan.running(self.planned, kafka, pids))
+            if stack.ready and not announced:
+                self._announce(kafka, shown)
+                announced = True
+            numbers.look()
+            shown.refresh(stack.children, kafka, numbers.totals, numbers.rates)
+            time.sleep(TICK)
+
+    def _pids(self, stack: Stack) -> dict[str, int]:
+        return stack.pids() | ({"kafka": self.kafka.process.pid} if self.kafka else {})
+
+    def _revive_kafka(self, shown: View) -> None:
+        """A local broker that died comes back with its data; the services wait for it or are started again."""
+        if self.kafka and (code := self.kafka.process.poll()) is not None:
+            shown.note(f"kafka: ended with {code}, starting it again; its log is {self.kafka.log}")
+            self.kafka.start()
+            shown.note("kafka: ready")
+
+    def _announce(self, kafka: str, shown: View) -> None:
+        addresses = plan.running(self.planned, kafka, {})
+        if self.wish.ready_file:
+            running.write(self.wish.ready_file, addresses)
+        secret = "WEBHOOK_SECRET" if self.wish.settings.webhook_secret else f"the secret in {self.wish.folder.secret}"
+        shown.note(f"ready: post deliveries to {addresses.ingress}{sender.PATH}, signed with {secret}")

@@ -1,0 +1,68 @@
+"""`postlog up`: Kafka and every service in one terminal, until Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+
+from console import options, signals
+from console.running import Folder
+from console.system import System, Wish
+from pipeline import settings as environment
+
+
+@click.command()
+@options.data
+@click.option(
+    "--ports",
+    type=click.Choice(["settings", "auto"]),
+    default="settings",
+    show_default=True,
+    help="The settings' ports, or any that are free: then run.json and the ready file say which.",
+)
+@click.option("--ingress-workers", type=click.IntRange(1, 64), help="Ingress processes on the one port.")
+@click.option("--processors", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the addresses here, as JSON, once everything is ready.",
+)
+@click.pass_obj
+def up(
+    environ: options.Environ,
+    *,
+    folder: Folder,
+    ports: Literal["settings", "auto"],
+    ingress_workers: int | None,
+    processors: int,
+    ready_file: Path | None,
+) -> None:
+    """Run the whole pipeline here: Kafka, ingress, processor, alerter, lookup. Ctrl-C stops it.
+
+    Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, else a local one whose data stays in the data folder. A
+    service that dies is started again; its log is in the folder's logs/. All of `postlog settings` applies.
+
+    Without WEBHOOK_SECRET a signing secret is made once and kept in the data folder, as webhook-secret.
+
+    \b
+      postlog up
+      postlog up --ports auto --processors 2 --ready-file ready.json
+    """
+    settings = environment.load(environ)
+    if ingress_workers is not None:
+        settings = msgspec.structs.replace(settings, ingress_workers=ingress_workers)
+    wish = Wish(settings, environ, folder, processors, auto=ports == "auto", ready_file=ready_file)
+    console = options.printer()
+    with folder.locked(), signals.interrupt():
+        system = System(wish, console)
+        try:
+            system.run()
+        except KeyboardInterrupt:
+            console.print("stopping: ingress, processor, alerter, lookup, Kafka")
+        finally:
+            with signals.ignored():
+                system.stop()
+    console.print("stopped")
