@@ -1,0 +1,89 @@
+"""`postlog topics` against a real cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import kafka, topics
+from pipeline.settings import Settings
+from tests.e2e.postlog import postlog
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    """An environment in which the topics are as they should be."""
+    return {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
+
+
+def file_with(folder: Path, **changes: Any) -> str:
+    """topics.yaml with other values in the topic of the events."""
+    document = yaml.safe_load(topics.default_file().read_text())
+    config = changes.pop("config", {})
+    for name in ("events", "seen", "suppressions", "dead_letters"):
+        document["topics"][name] |= changes
+    document["topics"]["events"]["config"] |= config
+    path = folder / "topics.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def test_topics_as_they_should_be_pass_the_check(env: dict[str, str]) -> None:
+    result = postlog("topics", "check", env=env)
+    assert (result.returncode, result.stdout) == (0, "the topics are what topics.yaml says\n"), result.stderr
+
+
+def test_missing_topics_fail_the_check_and_apply_creates_them(env: dict[str, str], settings: Settings) -> None:
+    new = env | {"TOPIC_PREFIX": f"{settings.topic_prefix}new."}
+    names = [f"{settings.topic_prefix}new.{name}" for name in ("email-events", "email-events.dlq")]
+    missing = postlog("topics", "check", env=new)
+    assert missing.returncode == 1
+    assert missing.stdout.count("missing") == 4
+    assert missing.stdout.count("postlog topics apply") == 4
+    assert all(name in missing.stdout for name in names)
+
+    created = postlog("topics", "apply", env=new)
+    assert created.returncode == 0, created.stderr
+    assert all(f"created {name}\n" in created.stdout for name in names)
+    assert postlog("topics", "check", env=new).returncode == 0
+
+    again = postlog("topics", "apply", "--json", env=new)
+    assert (again.returncode, json.loads(again.stdout)) == (0, {"created": [], "differences": []})
+
+
+async def test_another_partition_count_is_refused_with_the_way_round_it(
+    env: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    more = env | {"TOPICS_FILE": file_with(tmp_path, partitions=24)}
+    for command in ("check", "apply"):
+        result = postlog("topics", command, "--json", env=more)
+        assert result.returncode == 1
+        found = json.loads(result.stdout)["differences"]
+        assert {d["what"] for d in found} == {"partitions"}
+        assert {(d["file"], d["cluster"]) for d in found} == {("24", "12")}
+        assert all("refused" in d["cure"] and "another TOPIC_PREFIX" in d["cure"] for d in found)
+    async with kafka.admin(settings) as client:
+        live = await kafka.live_topics(client, kafka.topics_of(settings))
+    assert {topic.partitions for topic in live.values()} == {12}
+
+
+def test_another_retention_is_shown_with_both_values_and_its_cure(env: dict[str, str], tmp_path: Path) -> None:
+    shorter = env | {"TOPICS_FILE": file_with(tmp_path, config={"retention.ms": 3_600_000})}
+    result = postlog("topics", "apply", env=shorter)
+    assert result.returncode == 1
+    assert "retention.ms" in result.stdout
+    assert "3600000" in result.stdout
+    assert "1209600000" in result.stdout
+    assert "kafka-configs.sh --alter" in result.stdout
+
+
+def test_brokers_that_do_not_answer_are_an_error_of_one_line() -> None:
+    # The port of discard: nobody listens there.
+    result = postlog("topics", "check", env={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA_WAIT_SECONDS": "1"})
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: Kafka at 127.0.0.1:9 did not answer within 1 s")
+    assert result.stderr.count("\n") == 1
