@@ -28,7 +28,7 @@ up: $(READY) ## run the whole pipeline here: Kafka, ingress, processor, alerter,
 
 .PHONY: test
 test: check ## everything CI runs: lint, types, and all tests on a real Kafka
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --basetemp=.data/tests $(ARGS)
 
 .PHONY: unit
 unit: $(READY) ## the fast tests: rules and shells without Kafka

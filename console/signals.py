@@ -13,10 +13,13 @@ _POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def interrupt() -> Iterator[None]:
     """Every polite signal raises KeyboardInterrupt, wherever we are, as Ctrl-C does.
 
-    A signal that our starter had us ignore (nohup, a job in the background) stays ignored.
+    Under nohup the end of the terminal stays ignored. SIGINT does not, though shells let jobs in the background of a
+    script ignore it: who sends it to us means us.
     """
     before = {number: signal.getsignal(number) for number in _POLITE}
-    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    heeded = [
+        number for number, handler in before.items() if number != signal.SIGHUP or handler is not signal.SIG_IGN
+    ]
     try:
         for number in heeded:
             signal.signal(number, signal.default_int_handler)

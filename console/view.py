@@ -12,18 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
-from console import display
+from console import display, kafka_jars
 from console.metrics import Rates, Totals
 from console.stack import Change, Child
 
 #: Seconds between two lines of numbers, where there is no table.
 LINE_EVERY = 10.0
-
-
-class Told(Protocol):
-    """Is told what is being done, how many parts are done, and of how many; 0 of 0 while nobody can know."""
-
-    def __call__(self, text: str, done: int, total: int, /) -> None: ...
 
 
 class View(Protocol):
@@ -112,7 +106,7 @@ class Lines:
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Told]:
+def progress(console: Console) -> Iterator[kafka_jars.Progress]:
     """Show how something long gets on: a bar on a terminal, each step's name once elsewhere."""
     if not console.is_terminal:
         said: set[str] = set()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 
-from lookup import api
+from lookup import api, connection
 from lookup.follower import Follower
 from lookup.store import Store, folder
 from pipeline import kafka, service
@@ -46,7 +44,7 @@ async def work(settings: Settings) -> None:
     path = folder(settings.state_dir, await kafka.cluster_id(settings), topic.name)
     with contextlib.closing(Store(path)) as store:
         follower = Follower(
-            lambda: consumer(settings),
+            lambda: connection.consumer(settings),
             store,
             topic,
             tombstones_last=tombstones_last,
@@ -69,35 +67,6 @@ async def tombstone_life(settings: Settings, topics: Topics) -> int:
     async with kafka.admin(settings) as client:
         live = await kafka.live_topics(client, topics)
     return int(live[topics.suppressions.name].config["delete.retention.ms"])
-
-
-@contextlib.asynccontextmanager
-async def consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of no group; whoever uses it assigns and seeks. Raises KafkaError if Kafka cannot be reached."""
-    client = AIOKafkaConsumer(
-        **kafka.client_options(settings),
-        isolation_level="read_committed",
-        # A position outside the log is for the follower to judge: jumping to either end would lose deletions.
-        auto_offset_reset="none",
-        enable_auto_commit=False,
-    )
-    try:
-        await client.start()
-        yield client
-    finally:
-        await _stop(client)
-
-
-async def _stop(client: AIOKafkaConsumer) -> None:
-    try:
-        await client.stop()
-    except asyncio.CancelledError:
-        # Not ours, as a rule: aiokafka cancels a fetch that waits after an error, lets that out of `stop`, and leaves
-        # its connections open, which would try to reach Kafka for ever.
-        await client._client.close()
-        task = asyncio.current_task()
-        if task and task.cancelling():
-            raise
 
 
 if __name__ == "__main__":

@@ -1,37 +1,48 @@
-"""What the API says about an address, and which questions it understands.
+"""What is kept about an address, and what the list therefore answers.
 
-Pure: texts and a row of the list in, answers out; api.py owns HTTP and the store. What always holds: an answer
-never guesses. A row that cannot be read makes an answer without a verdict (`suppressed` is null) and with an
-`error`; it never says "not suppressed", because somebody would then mail the address.
+Pure; store.py keeps the rows, api.py sends the answers. A row is the answer made ready when its record comes: a
+record comes once, and the questions never end. What always holds: an answer never guesses. A record that cannot be
+read makes an answer without a verdict (`suppressed` is null) and with an `error`; it never says "not suppressed",
+because somebody would then mail the address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import unquote
 
 import msgspec
 
 from pipeline import contract
-from pipeline.contract import LONGEST_ADDRESS
 from pipeline.errors import Undecodable
 from pipeline.suppression import Cause, Span
 
-#: Most addresses in one check.
-MOST_EMAILS = 10_000
-#: Largest body of a check, in bytes: JSON may write two octets of an address as six (`\u00e9`).
-LARGEST_BODY = MOST_EMAILS * (3 * LONGEST_ADDRESS + 8)
-#: Rows that a listing gives when the question names no limit.
-DEFAULT_LIMIT = 1000
+#: Version of the rows. Change it whenever what `ready_made` writes changes, and every list is rebuilt.
+LAYOUT = 1
+
+#: First byte of a row. Behind the first two stands an answer's JSON, behind the last a record's value as it came.
+_SUPPRESSED, _NOT_SUPPRESSED, _UNREAD = b"s", b"n", b"?"
+_UNREAD_BYTE = _UNREAD[0]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 UTC, and printed so; without a zone it is written in half the time
 _LAST_MILLI = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 3339 can write
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
+    """What a record changes in the list: the row to put under a key, or (value None) that the key goes.
+
+    key     None if nothing changes, because nobody could ask for such a key
+    reason  why the record cannot be read, without its address; empty if it can
+    """
+
+    key: bytes | None
+    value: bytes | None
+    reason: str = ""
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
     """The fields of `pipeline.suppression.Suppression` that answers need; the others are not even decoded."""
 
     suppressed: bool
@@ -57,6 +68,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: str = ""
 
 
+class Summary(msgspec.Struct, frozen=True, gc=False):
+    """The part of a ready-made answer that a verdict needs."""
+
+    suppressed: bool
+    causes: dict[Cause, msgspec.Raw]
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One result of a check; email is the text that was asked, suppressed is None if there is an error."""
 
@@ -73,93 +91,62 @@ class Checked(msgspec.Struct, frozen=True):
     suppressed: int
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """Which rows to list: those behind `after` in key order, at most `limit` (0: all), only those that
-    are suppressed, only those that are not, or (None) both."""
-
-    after: str
-    limit: int
-    suppressed: bool | None
+_encode = msgspec.json.Encoder().encode
+_read = msgspec.json.Decoder(Known).decode
+_summarise = msgspec.json.Decoder(Summary).decode
 
 
-class Next(msgspec.Struct, frozen=True):
-    """The last line of a listing: what to ask `after` next, None if this was the end of the list."""
-
-    next: str | None
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A question that has no answer: the HTTP status, and what is wrong with it and how to mend that."""
-
-    status: int
-    error: str
-
-
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a check."""
-
-    emails: list[str]
-
-
-_read = msgspec.json.Decoder(Row).decode
-_ask = msgspec.json.Decoder(Question).decode
-
-
-def read(value: bytes) -> Row:
-    """The row in a record's value. Raises Undecodable naming the field and the reason."""
+def ready_made(email: str, value: bytes) -> bytes:
+    """The row's value that a record makes. Raises Undecodable naming the field and the reason, never the address."""
     try:
-        return _read(value)
+        known = _read(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(contract.explain(error)) from None
+    causes = {cause: Times(rfc3339(span.first), rfc3339(span.latest)) for cause, span in known.causes.items()}
+    answer = Answer(email, known.suppressed, causes, rfc3339(known.updated_at))
+    return (_SUPPRESSED if known.suppressed else _NOT_SUPPRESSED) + _encode(answer)
 
 
-def is_text(key: bytes) -> bool:
-    """Can anybody ask for this key? One that is not UTF-8 has no text that would name it."""
+def row(key: bytes | None, value: bytes | None) -> Row:
+    """What a record of the topic changes; total. A tombstone deletes.
+
+    A record that cannot be read takes its address's row all the same. The row before it would be stale, and might say
+    "not suppressed"; and a newer version, for which alone such a record may be meant, finds the value here and need
+    not read the topic again.
+    """
     try:
-        key.decode()
+        email = (key or b"").decode()
     except UnicodeDecodeError:
-        return False
-    return True
-
-
-def why_unreadable(key: bytes | None, value: bytes | None) -> str | None:
-    """Why a record of the topic cannot be answered from, without its address; None if it can (or is a tombstone)."""
-    if key is None or not is_text(key):
-        return "key: it must be the address in UTF-8"
-    try:
-        if value is not None:
-            read(value)
-    except Undecodable as error:
-        return str(error)
-    return None
-
-
-def answer(email: str, value: bytes | None) -> Answer:
-    """What the list says about a normalised address; value is the address's row, None if it has none."""
+        email = ""
+    if not email:
+        return Row(None, None, "key: it must be the address, in UTF-8")
     if value is None:
-        return Answer(email, False, {}, None)
+        return Row(key, None)
     try:
-        row = read(value)
+        return Row(key, ready_made(email, value))
     except Undecodable as error:
-        return Answer(email, None, {}, None, error=_unreadable(error))
-    causes = {cause: Times(rfc3339(span.first), rfc3339(span.latest)) for cause, span in row.causes.items()}
-    return Answer(email, row.suppressed, causes, rfc3339(row.updated_at))
+        return Row(key, _UNREAD + value, str(error))
 
 
-def verdict(given: str, value: bytes | None) -> Verdict:
-    """The short answer about an address as it was given; value as in `answer`."""
-    if value is None:
+def body(email: str, kept: bytes | None) -> tuple[int, bytes]:
+    """HTTP status and JSON of the answer about a normalised address; kept is its row's value, None without a row."""
+    if kept is None:
+        return 200, _encode(Answer(email, False, {}, None))
+    try:
+        return 200, _read_row(email, kept)[1:]
+    except Undecodable as error:
+        return 500, _encode(Answer(email, None, {}, None, error=_do_not_mail(error)))
+
+
+def verdict(given: str, email: str, kept: bytes | None) -> Verdict:
+    """The short answer about an address that was given as `given`; email and kept as in `body`."""
+    if kept is None:
         return Verdict(given, False, ())
     try:
-        row = read(value)
+        found = _summarise(_read_row(email, kept)[1:])
     except Undecodable as error:
-        return Verdict(given, None, (), error=_unreadable(error))
-    return Verdict(given, row.suppressed, tuple(row.causes))
-
-
-def no_address(given: str) -> Verdict:
-    """The result for an item of a check that is no address: the other items still get theirs."""
-    return Verdict(given, None, (), error=_NO_ADDRESS)
+        return Verdict(given, None, (), error=_do_not_mail(error))
+    return Verdict(given, found.suppressed, tuple(found.causes))
 
 
 def checked(results: list[Verdict]) -> Checked:
@@ -167,52 +154,12 @@ def checked(results: list[Verdict]) -> Checked:
     return Checked(results, sum(result.suppressed is True for result in results))
 
 
-def listed(listing: Listing, found: Answer) -> bool:
-    """Does this row belong into the listing? A row without a verdict always does, so that somebody sees it."""
-    return listing.suppressed is None or found.suppressed is None or found.suppressed is listing.suppressed
+def listed(wanted: bool | None, kept: bytes) -> bool:
+    """Does this row belong into a list of what is suppressed (True), what is not (False), or everything (None)?
 
-
-def asked(given: str, raw_path: str) -> str | Refused:
-    """The normalised address that a path asks for; given is the decoded part of the path, raw_path all of it."""
-    if "%" in given:
-        # What is not UTF-8 stays percent-encoded in `given`: it would be looked up as another address, and not found.
-        try:
-            unquote(raw_path, errors="strict")
-        except UnicodeDecodeError:
-            return Refused(400, "email: percent-encode the address as UTF-8")
-    return contract.address(given) or Refused(400, f"email: {_NO_ADDRESS}")
-
-
-def question(body: bytes) -> list[str] | Refused:
-    """The addresses of a check's body, as given."""
-    try:
-        emails = _ask(body).emails
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Refused(400, f'{contract.explain(error)}. Send {{"emails": ["someone@example.com"]}}')
-    if len(emails) > MOST_EMAILS:
-        return too_many(f"emails: {len(emails)} addresses")
-    return emails
-
-
-def too_many(what: str) -> Refused:
-    """The refusal of a check that is too large."""
-    return Refused(413, f"{what}, but one check takes {MOST_EMAILS} addresses at most: send them in parts")
-
-
-def listing(query: Mapping[str, str]) -> Listing | Refused:
-    """The rows that a query string asks for: `after`, `limit`, `suppressed`."""
-    unknown = sorted(query.keys() - {"after", "limit", "suppressed"})
-    if unknown:
-        return Refused(400, f"{unknown[0]}: not a parameter; there are after, limit and suppressed")
-    limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 18):
-        return Refused(400, f"limit: {limit!r} is not a number of rows; 0 means all")
-    suppressed = query.get("suppressed", "true")
-    if suppressed not in _FILTERS:
-        return Refused(400, f"suppressed: {suppressed!r} is none of {', '.join(_FILTERS)}")
-    # In a query string "+" reads as a space. No address holds one, so it was a plus that nobody percent-encoded.
-    after = query.get("after", "").replace(" ", "+")
-    return Listing(after, int(limit), _FILTERS[suppressed])
+    One that was not read always does, so that somebody sees it.
+    """
+    return wanted is None or kept[:1] != (_NOT_SUPPRESSED if wanted else _SUPPRESSED)
 
 
 @lru_cache(maxsize=4096)  # the two or three times of one answer are mostly one and the same
@@ -222,11 +169,12 @@ def rfc3339(milliseconds: int) -> str:
     return f"{moment.isoformat(timespec='milliseconds')}Z"
 
 
-_FILTERS: Mapping[str, bool | None] = {"true": True, "false": False, "all": None}
-_NO_ADDRESS = "not an address that mail could go to; give it as local-part@domain"
+def _read_row(email: str, kept: bytes) -> bytes:
+    """The row's value, or what this version makes of one that the version which kept it could not read."""
+    return ready_made(email, kept[1:]) if kept[0] == _UNREAD_BYTE else kept
 
 
-def _unreadable(error: Undecodable) -> str:
+def _do_not_mail(error: Undecodable) -> str:
     return (
         f"the record about this address cannot be read ({error}): do not mail it; upgrade lookup or mend the record"
     )

@@ -1,6 +1,6 @@
 """The suppression list over HTTP: may this address be mailed?
 
-A shell over aiohttp; `lookup.answers` holds the rules, the follower keeps the store. Three questions:
+A shell over aiohttp; `lookup.questions` and `lookup.answers` hold the rules, the follower keeps the store.
 
     GET  /suppressions/{email}   what is known about one address; 200 also for one the list does not know
     POST /suppressions/check     {"emails": [...]}: a verdict for each, in order; one that is no address gets an error
@@ -22,8 +22,9 @@ import msgspec
 import prometheus_client
 from aiohttp import web
 
-from lookup import answers
-from lookup.answers import Listing, Next, Refused, Verdict
+from lookup import answers, questions
+from lookup.answers import Verdict
+from lookup.questions import Listing, Refused
 from lookup.store import Store
 from pipeline import contract, service
 from pipeline.service import Health
@@ -53,7 +54,7 @@ class Following(Protocol):
 
 def build(store: Store, follower: Following) -> web.Application:
     """The application; the caller serves it, and closes the store after it."""
-    app = web.Application(client_max_size=answers.LARGEST_BODY)
+    app = web.Application(client_max_size=questions.LARGEST_BODY)
     api = Api(store, follower)
     # aiohttp tries routes in this order, and the first is the busy one.
     app.router.add_get("/suppressions/{email:.+}", api.route("one", api.one))
@@ -90,18 +91,18 @@ class Api:
 
     async def one(self, request: web.Request) -> web.Response:
         """What is known about one address."""
-        email = answers.asked(request.match_info["email"], request.raw_path)
+        email = questions.address(request.match_info["email"], request.raw_path)
         if isinstance(email, Refused):
             return refusal(email)
-        found = answers.answer(email, self._store.get(email.encode()))
-        return reply(found, status=500 if found.error else 200)
+        status, body = answers.body(email, self._store.get(email.encode()))
+        return web.Response(body=body, status=status, content_type="application/json")
 
     async def check(self, request: web.Request) -> web.Response:
         """A verdict for each of many addresses."""
         try:
-            emails = answers.question(await request.read())
+            emails = questions.emails(await request.read())
         except web.HTTPRequestEntityTooLarge:
-            emails = answers.too_many(f"the body is larger than {answers.LARGEST_BODY} bytes")
+            emails = questions.too_many(f"the body is larger than {questions.LARGEST_BODY} bytes")
         if isinstance(emails, Refused):
             return refusal(emails)
         results: list[Verdict] = []
@@ -116,13 +117,15 @@ class Api:
         addresses = [contract.address(text) for text in given]
         rows = iter(self._store.get_many([address.encode() for address in addresses if address]))
         return [
-            answers.verdict(text, next(rows)) if address else answers.no_address(text)
+            answers.verdict(text, address, next(rows))
+            if address
+            else Verdict(text, None, (), error=questions.NO_ADDRESS)
             for text, address in zip(given, addresses, strict=True)
         ]
 
     async def rows(self, request: web.Request) -> web.StreamResponse:
         """The list as a stream of lines. One that lacks its last line is not complete."""
-        listing = answers.listing(request.query)
+        listing = questions.listing(request.query)
         if isinstance(listing, Refused):
             return refusal(listing)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -135,28 +138,27 @@ class Api:
         after, given = listing.after.encode(), 0
         while self._follower.caught_up:
             page = self._store.page(after, SLICE)
-            lines: list[object] = []
-            for key, value in page:
+            lines: list[bytes] = []
+            for key, row in page:
                 if listing.limit and given == listing.limit:
-                    await response.write(ndjson([*lines, Next(after.decode())]))
+                    await response.write(ndjson([*lines, encode({"next": after.decode()})]))
                     return
                 after = key
-                found = answers.answer(key.decode(), value)
-                if answers.listed(listing, found):
-                    lines.append(found)
+                if answers.listed(listing.suppressed, row):
+                    lines.append(answers.body(key.decode(), row)[1])
                     given += 1
             if not page:
-                await response.write(ndjson([Next(None)]))
+                await response.write(ndjson([encode({"next": None})]))
                 return
             await response.write(ndjson(lines))
             # A fast client never makes the write wait, and the other requests must have their turn.
             await asyncio.sleep(0)
-        await response.write(ndjson([{"error": NOT_YET.error}]))
+        await response.write(ndjson([encode({"error": NOT_YET.error})]))
 
 
 def reply(answer: object, *, status: int = 200) -> web.Response:
     """An answer as JSON."""
-    return web.Response(body=_encode(answer), status=status, content_type="application/json")
+    return web.Response(body=encode(answer), status=status, content_type="application/json")
 
 
 def refusal(refused: Refused) -> web.Response:
@@ -167,10 +169,9 @@ def refusal(refused: Refused) -> web.Response:
     return response
 
 
-def ndjson(lines: Sequence[object]) -> bytes:
-    """Values as JSON, one to a line."""
-    return _encoder.encode_lines(lines)
+def ndjson(lines: Sequence[bytes]) -> bytes:
+    """JSON values, one to a line."""
+    return b"".join([line + b"\n" for line in lines])
 
 
-_encoder = msgspec.json.Encoder()
-_encode = _encoder.encode
+encode = msgspec.json.Encoder().encode

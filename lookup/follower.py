@@ -12,15 +12,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
 
 import prometheus_client
 import stamina
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 
 from lookup import answers, progress
+from lookup.connection import Log, out_of_sight
 from lookup.progress import Extent, Goal, Place, Progress
 from lookup.store import Store
 from pipeline.contract import Record
@@ -46,26 +46,6 @@ UNREADABLE = prometheus_client.Counter(
 )
 REBUILDS = prometheus_client.Counter("postlog_lookup_rebuilds", "times the local list was begun from the beginning")
 LAG = prometheus_client.Gauge("postlog_lookup_lag", "offsets between the local list and the end of the topic")
-
-
-class Log(Protocol):
-    """The part of `AIOKafkaConsumer` that following needs."""
-
-    def assign(self, partitions: list[TopicPartition]) -> None: ...
-    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
-    def seek(self, partition: TopicPartition, offset: int) -> None: ...
-    async def position(self, partition: TopicPartition) -> int: ...
-    async def getmany(self, *, timeout_ms: int, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]: ...
-    async def beginning_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]: ...
-    async def end_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]: ...
-    async def offsets_for_times(self, timestamps: dict[TopicPartition, int]) -> Mapping[TopicPartition, Any]: ...
-
-
-def out_of_sight(error: Exception) -> bool:
-    """Does this error mean that Kafka, or the topic, cannot be asked right now? Any other one ends the process."""
-    if isinstance(error, KafkaError):
-        return error.retriable or isinstance(error, KafkaTimeoutError)
-    return isinstance(error, KafkaUnavailable)
 
 
 class Follower:
@@ -118,7 +98,7 @@ class Follower:
         """Ready once caught up, and also while Kafka is away: what we hold is the latest that anybody can know."""
         details = {
             "caught_up": self.caught_up,
-            "complete_as_of": answers.rfc3339(self._progress.as_of),
+            "complete_as_of": answers.rfc3339(self._progress.as_of) if self.caught_up else None,
             "lag": self._lag,
             "kafka": "in sight" if self._in_sight else "out of sight; answering from the local list",
         }
@@ -243,20 +223,15 @@ class Follower:
         self._kept_as_of = self._progress.as_of
 
     def _rows(self, partition: TopicPartition, records: Iterable[Record]) -> Iterable[tuple[bytes, bytes | None]]:
-        """The rows that records make, as they are.
-
-        A value that cannot be read is kept too, and answered as "cannot tell". The row before it would be
-        stale, and might say "not suppressed"; and a newer version of this service, for which alone such a
-        record may be meant, finds it here without reading the topic again. Decoding costs little beside the fetch.
-        """
+        """The rows that records make, None for one that goes; what cannot be read is told."""
         for record in records:
-            reason = answers.why_unreadable(record.key, record.value)
-            if reason:
+            row = answers.row(record.key, record.value)
+            if row.reason:
                 UNREADABLE.inc()
                 where = {"topic": partition.topic, "partition": partition.partition, "offset": record.offset}
-                log.error("record cannot be read", **where, reason=reason)
-            if record.key is not None and answers.is_text(record.key):
-                yield record.key, record.value
+                log.error("record cannot be read", **where, reason=row.reason)
+            if row.key is not None:
+                yield row.key, row.value
 
     def _idle(self) -> float:
         return time.monotonic() - self._moved

@@ -14,13 +14,15 @@ from typing import cast
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from lookup import progress as rules
+from lookup.answers import LAYOUT
 from lookup.progress import Progress
 from pipeline.errors import ConfigError
 
 #: Rows and bookkeeping are apart by their first byte.
 _ROW = b"a"
 _BEHIND_ROWS = b"b"
-_PROGRESS = b"progress"
+#: Progress under another layout's name is not found, so that the list is rebuilt.
+_PROGRESS = b"progress/%d" % LAYOUT
 
 CACHE_BYTES = 64 * 1024 * 1024
 

@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from pipeline.settings import Settings
 from tests.e2e.postlog import Up, argv, exists, postlog, until, up, whole
 
@@ -127,7 +129,8 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     assert "--ports auto" in result.stderr
 
 
-def test_it_can_be_stopped_while_it_still_waits_for_kafka(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_can_be_stopped_while_it_still_waits_for_kafka(tmp_path: Path, number: signal.Signals) -> None:
     data = tmp_path / "data"
     process = subprocess.Popen(
         argv("up", "--data", data, "--ports", "auto"),
@@ -138,7 +141,7 @@ def test_it_can_be_stopped_while_it_still_waits_for_kafka(tmp_path: Path) -> Non
     )
     try:
         until(lambda: (data / "webhook-secret").exists(), "it is under way")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=STOP_SECONDS)
         assert process.returncode == 0, output
     finally:

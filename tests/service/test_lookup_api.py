@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import prometheus_client
 import pytest
 from yarl import URL
 
-from lookup import answers, api
+from lookup import answers, api, questions
 from lookup.progress import Progress
 from lookup.store import Store
 from pipeline import service, suppression
@@ -86,8 +87,17 @@ async def client(store: Store, follower: FakeFollower) -> AsyncIterator[Client]:
         await runner.cleanup()
 
 
+def counted(route: str, status: int) -> float:
+    labels = {"route": route, "status": str(status)}
+    return prometheus_client.REGISTRY.get_sample_value("postlog_lookup_requests_total", labels) or 0.0
+
+
+def row(email: str, value: bytes) -> bytes | None:
+    return answers.row(email.encode(), value).value
+
+
 def keep(store: Store, emails: Iterable[str], facts: Facts = BOUNCED) -> None:
-    rows = {email.encode(): suppression.encode(Suppression.of(email, facts)) for email in emails}
+    rows = {email.encode(): row(email, suppression.encode(Suppression.of(email, facts))) for email in emails}
     store.apply(rows, Progress(NEW_YEAR, {}))
 
 
@@ -155,7 +165,7 @@ async def test_what_is_no_address_is_refused(client: Client, path: str) -> None:
 
 
 async def test_an_address_whose_record_cannot_be_read_is_an_error_and_not_a_no(store: Store, client: Client) -> None:
-    store.apply({b"a@example.com": b'{"v":2}'}, Progress(0, {}))
+    store.apply({b"a@example.com": row("a@example.com", b'{"v":2}')}, Progress(0, {}))
     status, answer = await client.get("/suppressions/a@example.com")
     assert (status, answer["suppressed"]) == (500, None)
     assert "cannot be read" in answer["error"]
@@ -184,10 +194,10 @@ async def test_a_check_answers_each_address_in_order_and_as_given(store: Store, 
 
 
 async def test_a_check_takes_ten_thousand_addresses(store: Store, client: Client) -> None:
-    emails = [f"{'x' * 200}{number}@example.com" for number in range(answers.MOST_EMAILS)]
+    emails = [f"{'x' * 200}{number}@example.com" for number in range(questions.MOST_EMAILS)]
     keep(store, emails[::2])
     status, answer = await client.check({"emails": emails})
-    assert (status, answer["suppressed"]) == (200, answers.MOST_EMAILS // 2)
+    assert (status, answer["suppressed"]) == (200, questions.MOST_EMAILS // 2)
     assert [result["email"] for result in answer["results"] if result["suppressed"]] == emails[::2]
 
 
@@ -201,7 +211,7 @@ async def test_an_empty_check_has_no_results(client: Client) -> None:
         (b"{", 400, "value"),
         ({"emails": [1]}, 400, "emails[0]"),
         ({"emails": ["a@b.c"] * 10_001}, 413, "10001"),
-        (b" " * (answers.LARGEST_BODY + 1), 413, str(answers.LARGEST_BODY)),
+        (b" " * (questions.LARGEST_BODY + 1), 413, str(questions.LARGEST_BODY)),
     ],
 )
 async def test_a_wrong_check_is_refused_naming_what_is_wrong(
@@ -290,14 +300,32 @@ async def test_a_listing_that_outlives_the_list_does_not_look_complete(
     assert "not caught up" in last["error"]
 
 
+async def test_a_check_that_outlives_the_list_has_no_answer(
+    store: Store, follower: FakeFollower, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_many(keys: Sequence[bytes]) -> list[bytes | None]:
+        follower.caught_up = False  # the list is begun anew between two slices
+        return whole(keys)
+
+    whole = store.get_many
+    monkeypatch.setattr(store, "get_many", get_many)
+    status, answer = await client.check({"emails": ["a@example.com"] * (api.SLICE + 1)})
+    assert status == 503
+    assert "not caught up" in answer["error"]
+
+
 async def test_requests_are_counted_by_question_and_status(store: Store, client: Client) -> None:
+    before = counted("one", 200), counted("one", 400)
     await client.get("/suppressions/a@example.com")
+    await client.get("/suppressions/b@example.com")
     await client.get("/suppressions/nonsense")
-    keep(store, ["a@example.com"])
+    assert (counted("one", 200), counted("one", 400)) == (before[0] + 2, before[1] + 1)
+
+
+async def test_metrics_tell_how_many_rows_there_are(store: Store, client: Client) -> None:
+    keep(store, ["a@example.com", "b@example.com"])
     _, text = await client.response("/metrics")
-    assert 'postlog_lookup_requests_total{route="one",status="200"}' in text
-    assert 'postlog_lookup_requests_total{route="one",status="400"}' in text
-    assert "postlog_lookup_rows 1.0" in text
+    assert "postlog_lookup_rows 2.0" in text
 
 
 def test_a_second_process_on_one_store_is_refused_with_the_cure(store: Store, tmp_path: Path) -> None:

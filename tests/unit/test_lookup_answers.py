@@ -1,8 +1,8 @@
-"""What lookup says about an address, and which questions it understands."""
+"""What lookup keeps about an address, and what it answers."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,90 +10,127 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookup import answers
-from lookup.answers import Listing, Refused
 from pipeline import suppression
-from pipeline.contract import LONGEST_ADDRESS
 from pipeline.suppression import Choice, Facts, Span, Suppression
 
 NEW_YEAR = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+BOUNCED = Facts(hard_bounce=Span(NEW_YEAR, NEW_YEAR + 1500))
+CAME_BACK = Facts(choice=Choice(NEW_YEAR, "1", "subscribed"))
+UNREADABLE = [
+    b"",
+    b"null",
+    b"\xff",
+    b"{}",
+    b'{"v":2,"suppressed":false,"causes":{},"updated_at":0}',
+    b'{"v":1,"suppressed":"no","causes":{},"updated_at":0}',
+    b'{"v":1,"suppressed":false,"causes":{"mood":{"first":0,"latest":0}},"updated_at":0}',
+]
 
-spans = st.builds(Span, st.integers(0, 2**45), st.integers(0, 2**45))
-choices = st.builds(Choice, st.integers(0, 2**45), st.text(), st.sampled_from(["subscribed", "unsubscribed"]))
-facts = st.builds(
-    Facts,
-    st.none() | spans,
-    st.none() | spans,
-    st.none() | choices,
-    st.none() | st.integers(0, 2**45),
-)
+times = st.integers(0, 2**45)
+spans = st.builds(Span, times, times)
+choices = st.builds(Choice, times, st.text(), st.sampled_from(["subscribed", "unsubscribed"]))
+facts = st.builds(Facts, st.none() | spans, st.none() | spans, st.none() | choices, st.none() | times)
 
 
-def suppressed(email: str = "a@example.com") -> bytes:
-    return suppression.encode(Suppression.of(email, Facts(hard_bounce=Span(NEW_YEAR, NEW_YEAR + 1500))))
+def record(known: Facts, email: str = "a@example.com") -> bytes:
+    return suppression.encode(Suppression.of(email, known))
+
+
+def kept(value: bytes, key: bytes = b"a@example.com") -> bytes:
+    row = answers.row(key, value)
+    assert row.key == key
+    assert row.value is not None
+    return row.value
+
+
+def answer(row: bytes | None) -> tuple[int, Any]:
+    status, body = answers.body("a@example.com", row)
+    return status, msgspec.json.decode(body)
 
 
 @given(facts)
-def test_every_record_that_the_processor_writes_is_read_as_what_it_says(known: Facts) -> None:
+def test_every_record_that_the_processor_writes_is_answered_as_what_it_says(known: Facts) -> None:
     written = Suppression.of("a@example.com", known)
-    row = answers.read(suppression.encode(written))
-    assert (row.suppressed, row.causes, row.updated_at) == (written.suppressed, written.causes, written.updated_at)
+    row = kept(suppression.encode(written))
+    assert answer(row) == (
+        200,
+        {
+            "email": written.email,
+            "suppressed": written.suppressed,
+            "causes": {
+                cause: {"first": answers.rfc3339(span.first), "latest": answers.rfc3339(span.latest)}
+                for cause, span in written.causes.items()
+            },
+            "updated_at": answers.rfc3339(written.updated_at),
+        },
+    )
+    short = answers.verdict("A@example.com", "a@example.com", row)
+    assert (short.email, short.suppressed, set(short.causes)) == (
+        "A@example.com",
+        written.suppressed,
+        set(written.causes),
+    )
 
 
 def test_an_answer_holds_causes_and_times_as_people_read_them() -> None:
-    found = msgspec.json.decode(msgspec.json.encode(answers.answer("a@example.com", suppressed())))
-    assert found == {
-        "email": "a@example.com",
-        "suppressed": True,
-        "causes": {"hard_bounce": {"first": "2026-01-01T00:00:00.000Z", "latest": "2026-01-01T00:00:01.500Z"}},
-        "updated_at": "2026-01-01T00:00:01.500Z",
-    }
+    assert answer(kept(record(BOUNCED))) == (
+        200,
+        {
+            "email": "a@example.com",
+            "suppressed": True,
+            "causes": {"hard_bounce": {"first": "2026-01-01T00:00:00.000Z", "latest": "2026-01-01T00:00:01.500Z"}},
+            "updated_at": "2026-01-01T00:00:01.500Z",
+        },
+    )
 
 
 def test_an_address_that_the_list_does_not_know_is_not_suppressed() -> None:
-    found = msgspec.json.decode(msgspec.json.encode(answers.answer("a@example.com", None)))
-    assert found == {"email": "a@example.com", "suppressed": False, "causes": {}, "updated_at": None}
+    expected = {"email": "a@example.com", "suppressed": False, "causes": {}, "updated_at": None}
+    assert answer(None) == (200, expected)
+    assert answers.verdict("a@example.com", "a@example.com", None).suppressed is False
 
 
 def test_an_address_that_subscribed_again_is_known_and_not_suppressed() -> None:
-    record = suppression.encode(Suppression.of("a@example.com", Facts(choice=Choice(NEW_YEAR, "1", "subscribed"))))
-    found = answers.answer("a@example.com", record)
-    assert (found.suppressed, found.causes, found.updated_at) == (False, {}, "2026-01-01T00:00:00.000Z")
+    _, found = answer(kept(record(CAME_BACK)))
+    assert (found["suppressed"], found["causes"], found["updated_at"]) == (False, {}, "2026-01-01T00:00:00.000Z")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"null",
-        b"\xff",
-        b"{}",
-        b'{"v":2,"suppressed":false,"causes":{},"updated_at":0}',
-        b'{"v":1,"suppressed":"no","causes":{},"updated_at":0}',
-        b'{"v":1,"suppressed":false,"causes":{"mood":{"first":0,"latest":0}},"updated_at":0}',
-    ],
-)
-def test_a_row_that_cannot_be_read_is_never_called_not_suppressed(value: bytes) -> None:
-    found, short = answers.answer("a@example.com", value), answers.verdict("a@example.com", value)
-    assert (found.suppressed, short.suppressed) == (None, None)
-    assert "cannot be read" in found.error
+def test_a_tombstone_takes_the_row_away() -> None:
+    assert answers.row(b"a@example.com", None) == answers.Row(b"a@example.com", None)
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_a_record_that_cannot_be_read_is_never_answered_as_not_suppressed(value: bytes) -> None:
+    row = kept(value)
+    status, found = answer(row)
+    assert (status, found["suppressed"]) == (500, None)
+    assert "cannot be read" in found["error"]
+    short = answers.verdict("a@example.com", "a@example.com", row)
+    assert short.suppressed is None
     assert "cannot be read" in short.error
-    assert answers.why_unreadable(b"a@example.com", value)
+    assert answers.row(b"a@example.com", value).reason
+
+
+def test_a_record_that_an_older_version_could_not_read_is_answered_by_one_that_can() -> None:
+    unread = kept(b"")
+    assert answer(unread + record(BOUNCED)) == answer(kept(record(BOUNCED)))
+    assert answers.verdict("a@example.com", "a@example.com", unread + record(BOUNCED)).suppressed is True
 
 
 def test_the_reason_why_a_record_cannot_be_read_does_not_name_the_address() -> None:
-    reason = answers.why_unreadable(b"secret@example.com", b'{"v":1,"email":"secret@example.com","suppressed":1}')
+    reason = answers.row(b"secret@example.com", b'{"v":1,"email":"secret@example.com","suppressed":1}').reason
     assert reason
     assert "secret" not in reason
 
 
-@pytest.mark.parametrize(("key", "value"), [(b"a@example.com", None), (b"a@example.com", suppressed())])
-def test_tombstones_and_records_of_the_processor_are_readable(key: bytes, value: bytes | None) -> None:
-    assert answers.why_unreadable(key, value) is None
-
-
-@pytest.mark.parametrize("key", [None, b"\xff@example.com"])
-def test_a_key_that_no_text_names_is_unreadable(key: bytes | None) -> None:
-    assert answers.why_unreadable(key, suppressed())
+@pytest.mark.parametrize("key", [None, b"", b"\xff@example.com"])
+@pytest.mark.parametrize("value", [None, record(BOUNCED)])
+def test_a_record_whose_key_no_text_names_changes_nothing_and_says_why(
+    key: bytes | None, value: bytes | None
+) -> None:
+    row = answers.row(key, value)
+    assert (row.key, row.value) == (None, None)
+    assert row.reason.startswith("key: ")
 
 
 @pytest.mark.parametrize(
@@ -110,118 +147,25 @@ def test_a_time_is_rfc_3339_with_milliseconds_and_never_an_error(milliseconds: i
 
 
 @pytest.mark.parametrize(
-    ("given_", "raw", "email"),
+    ("wanted", "value", "given_out"),
     [
-        ("a@example.com", "/suppressions/a@example.com", "a@example.com"),
-        (" A@Example.com", "/suppressions/%20A@Example.com", "a@example.com"),
-        ("a+b@example.com", "/suppressions/a+b@example.com", "a+b@example.com"),
-        ("50%@example.com", "/suppressions/50%25@example.com", "50%@example.com"),
+        (True, record(BOUNCED), True),
+        (True, record(CAME_BACK), False),
+        (False, record(BOUNCED), False),
+        (False, record(CAME_BACK), True),
+        (None, record(BOUNCED), True),
+        (None, record(CAME_BACK), True),
+        (True, b"", True),
+        (False, b"", True),
     ],
 )
-def test_a_path_asks_for_the_normalised_address(given_: str, raw: str, email: str) -> None:
-    assert answers.asked(given_, raw) == email
-
-
-@pytest.mark.parametrize("text", ["check", "a@", "@b", "a b@example.com", "\0@example.com"])
-def test_a_path_that_is_no_address_is_refused_with_the_cure(text: str) -> None:
-    refused = answers.asked(text, f"/suppressions/{quote(text)}")
-    assert isinstance(refused, Refused)
-    assert refused.status == 400
-    assert "local-part@domain" in refused.error
-
-
-def test_a_path_in_another_encoding_is_not_looked_up_as_another_address() -> None:
-    refused = answers.asked("jos%E9@example.com", "/suppressions/jos%E9@example.com")
-    assert isinstance(refused, Refused)
-    assert "UTF-8" in refused.error
-
-
-def test_a_question_is_its_addresses_as_given() -> None:
-    assert answers.question(b'{"emails": ["A@b.c", "nonsense", "A@b.c"]}') == ["A@b.c", "nonsense", "A@b.c"]
-
-
-@pytest.mark.parametrize(
-    ("body", "named"),
-    [
-        (b"", "value"),
-        (b"{", "value"),
-        (b"[]", "value"),
-        (b"{}", "emails"),
-        (b'{"emails": "a@b.c"}', "emails"),
-        (b'{"emails": ["a@b.c", 3]}', "emails[1]"),
-        (b'{"emails": [], "email": 1}', "email"),
-        (b'{"emails": ["\xff"]}', "value"),
-    ],
-)
-def test_a_wrong_question_is_refused_naming_the_field(body: bytes, named: str) -> None:
-    refused = answers.question(body)
-    assert isinstance(refused, Refused)
-    assert refused.status == 400
-    assert named in refused.error
-    assert '{"emails": [' in refused.error
-
-
-def test_a_question_of_too_many_addresses_is_refused_with_the_limit() -> None:
-    assert isinstance(answers.question(msgspec.json.encode({"emails": ["a@b.c"] * 10_000})), list)
-    refused = answers.question(msgspec.json.encode({"emails": ["a@b.c"] * 10_001}))
-    assert isinstance(refused, Refused)
-    assert refused.status == 413
-    assert "10001" in refused.error
-    assert "10000" in refused.error
-
-
-def test_the_body_limit_lets_the_longest_addresses_through_even_escaped() -> None:
-    escaped = '"' + "\\u00e9" * (LONGEST_ADDRESS // 2) + '", '
-    assert len(escaped) * answers.MOST_EMAILS + len('{"emails": []}') <= answers.LARGEST_BODY
-
-
-@pytest.mark.parametrize(
-    ("query", "listing"),
-    [
-        ({}, Listing("", 1000, True)),
-        ({"after": "a@b.c", "limit": "0", "suppressed": "all"}, Listing("a@b.c", 0, None)),
-        ({"suppressed": "false", "limit": "7"}, Listing("", 7, False)),
-        ({"after": "a b@c.d"}, Listing("a+b@c.d", 1000, True)),
-    ],
-)
-def test_a_query_says_which_rows_are_listed(query: dict[str, str], listing: Listing) -> None:
-    assert answers.listing(query) == listing
-
-
-@pytest.mark.parametrize(
-    ("query", "named"),
-    [
-        ({"limit": "-1"}, "limit"),
-        ({"limit": "many"}, "limit"),
-        ({"limit": "٣"}, "limit"),
-        ({"limit": "9" * 5000}, "limit"),
-        ({"limit": ""}, "limit"),
-        ({"suppressed": "yes"}, "suppressed"),
-        ({"affter": "a@b.c"}, "affter"),
-    ],
-)
-def test_a_wrong_query_is_refused_naming_the_parameter(query: dict[str, str], named: str) -> None:
-    refused = answers.listing(query)
-    assert isinstance(refused, Refused)
-    assert refused.status == 400
-    assert refused.error.startswith(f"{named}: ")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "verdict", "given_out"),
-    [
-        (True, True, True),
-        (True, False, False),
-        (False, True, False),
-        (False, False, True),
-        (None, True, True),
-        (None, False, True),
-        (True, None, True),
-        (False, None, True),
-    ],
-)
-def test_a_listing_gives_what_was_asked_for_and_always_what_cannot_be_read(
-    wanted: bool | None, verdict: bool | None, given_out: bool
+def test_a_listing_gives_what_was_asked_for_and_always_what_was_not_read(
+    wanted: bool | None, value: bytes, given_out: bool
 ) -> None:
-    found = answers.Answer("a@example.com", verdict, {}, None)
-    assert answers.listed(Listing("", 0, wanted), found) is given_out
+    assert answers.listed(wanted, kept(value)) is given_out
+
+
+def test_a_check_counts_what_must_not_be_mailed() -> None:
+    rows = [kept(record(BOUNCED)), kept(record(CAME_BACK)), kept(b""), None, kept(record(BOUNCED))]
+    results = [answers.verdict("a@example.com", "a@example.com", row) for row in rows]
+    assert answers.checked(results).suppressed == 2
