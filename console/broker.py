@@ -1,4 +1,7 @@
-"""Which Kafka `postlog up` uses: the brokers that are named, else one of its own."""
+"""A broker for tests and benchmarks: the one that is named, else a local process while it is needed.
+
+`postlog up` follows the same order and keeps the process itself, because it starts it again (`system.py`).
+"""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ def service(process: Process, folder: Folder, environ: Environ) -> Service:
             f"{process.kind.upper()}_PORT": str(process.port),
             # A folder of the caller's that happens to be called `lookup` is not our package.
             "PYTHONSAFEPATH": "1",
+            "TMPDIR": str(folder.scratch),
             "STATE_DIR": str(folder.state(process.kind, process.number)),
         },
         log=folder.log(process.name),

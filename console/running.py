@@ -55,6 +55,11 @@ class Folder:
         """The addresses and process ids while the system runs."""
         return self.path / "run.json"
 
+    @property
+    def scratch(self) -> Path:
+        """The services' temporary files: one that was killed leaves them here and not on the machine."""
+        return self.path / "tmp"
+
     def log(self, service: str) -> Path:
         """What a service wrote to its standard outputs."""
         return self.path / "logs" / f"{service}.log"

@@ -130,11 +130,13 @@ def look(services: Mapping[str, str]) -> Status:
 
 def _watch(services: Mapping[str, str], *, as_json: bool) -> NoReturn:
     """Show it again and again; Ctrl-C ends it, with 0 as nobody asked for a verdict."""
+    console = options.printer()
     try:
-        if as_json:
-            while True:
-                click.echo(msgspec.json.encode(look(services)))
-        with Live(console=options.printer(), auto_refresh=False) as live:
+        # Where nothing can be drawn over, a live view would show its last picture only.
+        while as_json or not console.is_terminal:
+            found = look(services)
+            click.echo(msgspec.json.encode(found)) if as_json else console.print(render(found))
+        with Live(console=console, auto_refresh=False) as live:
             while True:
                 live.update(render(look(services)), refresh=True)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ The shell around plan.py (what to start), stack.py (keeping it running) and view
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ class System:
             patience=LEFTOVERS if wish.folder.run.exists() else 0.0,
         )
         self._forget()
+        shutil.rmtree(wish.folder.scratch, ignore_errors=True)
+        wish.folder.scratch.mkdir(parents=True)
         kafka = self._start_kafka()
         self._create_topics(kafka)
         common = {

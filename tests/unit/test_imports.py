@@ -31,6 +31,11 @@ PURE = {
     "alerter/grouping.py",
     "alerter/message.py",
     "alerter/summary.py",
+    "console/lines.py",
+    "console/metrics.py",
+    "console/restarts.py",
+    "console/sample.py",
+    "console/tries.py",
     "lookup/answers.py",
     "lookup/progress.py",
 }
