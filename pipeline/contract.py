@@ -187,7 +187,8 @@ def address(given: str) -> str | None:
     text = unicodedata.normalize("NFC", given.strip().lower())
     local, at, domain = text.rpartition("@")
     plausible = at and local and domain and len(text.encode(errors="replace")) <= LONGEST_ADDRESS
-    return text if plausible and not any(c.isspace() or not c.isprintable() for c in text) else None
+    # Of all white space only the blank counts as printable.
+    return text if plausible and text.isprintable() and " " not in text else None
 
 
 def masked(address: str) -> str:

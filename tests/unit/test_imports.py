@@ -38,6 +38,7 @@ PURE = {
     "console/tries.py",
     "lookup/answers.py",
     "lookup/progress.py",
+    "lookup/questions.py",
 }
 
 
