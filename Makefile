@@ -28,6 +28,7 @@ up: $(READY) ## run the whole pipeline here: Kafka, ingress, processor, alerter,
 
 .PHONY: test
 test: check ## everything CI runs: lint, types, and all tests on a real Kafka
+	@mkdir -p .data
 	@$(BIN)/pytest --basetemp=.data/tests $(ARGS)
 
 .PHONY: unit
