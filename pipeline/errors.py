@@ -59,6 +59,10 @@ class LaneClosed(PostlogError):
     """A batch was handed to a lane that is not open: a bug. Stop."""
 
 
+class Fenced(PostlogError):
+    """Another processor owns one of our lanes: we were silent for too long. Exit 1; it has lost nothing."""
+
+
 class LanesFailed(PostlogError):
     """A lane or the consumer under it stopped; nothing of the batch in hand is committed. Exit 1, start again."""
 

@@ -9,6 +9,25 @@ import structlog
 
 from pipeline.settings import Settings
 
+#: Seconds in which a library may say the same thing once: clients say many times a second that a broker is away.
+SELDOM_SECONDS = 10.0
+
+
+class Seldom(logging.Filter):
+    """Lets a library's message through once in SELDOM_SECONDS, whatever its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write this one."""
+        said = record.name, str(record.msg)
+        if record.created < self._next.get(said, 0.0):
+            return False
+        self._next[said] = record.created + SELDOM_SECONDS
+        return True
+
 
 def configure(settings: Settings, service: str) -> None:
     """Set logging up for this process; every line carries the service's name. Call once, first."""
@@ -42,6 +61,7 @@ def configure(settings: Settings, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Seldom())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
@@ -99,6 +100,14 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
     return app
 
 
+def _raise(failure: asyncio.Future[None]) -> None:
+    """Raise why lanes or watch failed; Kafka's errors are no bugs of ours."""
+    try:
+        failure.result()
+    except KafkaError as error:
+        raise LanesFailed(f"Kafka: {error!r}") from error
+
+
 async def _run(app: BatchApp, lanes: Lanes, watch: Watch, stop: asyncio.Event) -> None:
     """Start the app and wait for a reason to end; then finish the transactions in hand and leave the group."""
     await app.start()
@@ -109,7 +118,7 @@ async def _run(app: BatchApp, lanes: Lanes, watch: Watch, stop: asyncio.Event) -
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         for failure in (lanes.failure, watch.failure):
             if failure.done():
-                failure.result()
+                _raise(failure)
         if not asked.done():
             raise LanesFailed(f"the consumer stopped: {app.crash_reason!r}") from app.crash_reason
         log.info("stopping: finishing the transactions in hand")

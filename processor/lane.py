@@ -16,11 +16,12 @@ from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import deadletter, kafka
 from pipeline.contract import Record
-from pipeline.errors import LaneClosed, OffsetGap, RecordsExpired, StaleStore
+from pipeline.errors import Fenced, LaneClosed, OffsetGap, RecordsExpired, StaleStore
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 from processor import changelog, dedup, metrics, store
@@ -102,14 +103,18 @@ class Lane:
     async def process(self, records: Sequence[Record]) -> int:
         """Commit everything that follows from contiguous records, once; how many of them were new to this lane.
 
-        Raises OffsetGap if records between `next` and the first one are missing.
+        Raises OffsetGap if records between `next` and the first one are missing, Fenced if the partition has
+        another owner, KafkaError if it is not known whether the transaction was committed.
         """
         fresh = self._fresh(records)
         if not fresh:
             return 0
         state = State(self._opened_store.markers, self._opened_store.suppressions)
         changes = decide(fresh, state)
-        positions = await self._commit(changes)
+        try:
+            positions = await self._commit(changes)
+        except ProducerFenced:
+            raise Fenced(f"another processor has taken partition {self.number} over; nothing is lost") from None
         self._remember(changes, positions)
         self.next = changes.end
         self._moved()

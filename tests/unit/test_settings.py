@@ -1,5 +1,6 @@
 """The environment: defaults, refusals that name the variable, and the secrets."""
 
+import logging
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pipeline import settings
 from pipeline.contract import masked
 from pipeline.errors import ConfigError
+from pipeline.logs import SELDOM_SECONDS, Seldom
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -59,3 +61,12 @@ def test_every_setting_says_what_it_means() -> None:
 def test_a_masked_address_shows_its_domain_and_one_letter() -> None:
     assert masked("ann@example.com") == "a…@example.com"
     assert masked("nonsense") == "…"
+
+
+def test_a_library_that_repeats_itself_is_heard_once() -> None:
+    heard, seldom = [], Seldom()
+    for at, text in ((0.0, "away %s"), (1.0, "away %s"), (2.0, "other"), (SELDOM_SECONDS + 0.5, "away %s")):
+        record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, text, ("x",), None)
+        record.created = at
+        heard.append(seldom.filter(record))
+    assert heard == [True, False, True, True]
