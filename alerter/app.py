@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
 
 import structlog
 from aiohttp import web
@@ -48,8 +47,6 @@ HEARTBEAT = Gauge("postlog_alerter_heartbeat_timestamp_seconds", "When the loop 
 UNSENT = Gauge("postlog_alerter_unsent_alerts", "Alerts handed to the channels that have not gone out")
 UNTOLD = Gauge("postlog_alerter_untold_letters", "Dead letters that wait for an alert")
 LAG = Gauge("postlog_alerter_lag", "Dead letters on the topic that were not read yet")
-
-T = TypeVar("T")
 
 
 class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -164,7 +161,7 @@ async def main(settings: Settings) -> None:
     """Run the alerter until SIGTERM or SIGINT. Raises ConfigError, TopicsMismatch, KafkaUnavailable."""
     stop = await service.stop_requested()
     to = channels.from_settings(settings)
-    topics = await _unless_stopped(stop, kafka.require_topics(settings))
+    topics = await service.unless_stopped(stop, kafka.require_topics(settings))
     if topics is None:
         return
     consumer = AIOKafkaConsumer(
@@ -201,15 +198,3 @@ async def _leave(consumer: AIOKafkaConsumer) -> None:
     await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
     if leaving.done() and not leaving.cancelled():
         leaving.result()
-
-
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """What the work returns, or None as soon as a stop is requested."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)

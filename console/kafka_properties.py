@@ -47,6 +47,8 @@ def server_properties(ports: Ports, data: str, *, listen: str = HOST, advertise:
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.num.partitions": "4",
         "share.coordinator.state.topic.num.partitions": "1",
+        # Longer than events are kept: a group that was down for long must not begin from nowhere.
+        "offsets.retention.minutes": str(30 * 24 * 60),
         "group.initial.rebalance.delay.ms": "0",
         # After a kill the controller takes the node for alive until its session is over, and refuses to let it
         # in a second time: with Kafka's 9 s a start took 12.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
-import uvloop
 
 from ingress import app, workers
 from pipeline import service
@@ -19,13 +17,13 @@ def cli(count: int | None) -> None:
     """Receive signed webhooks over HTTP and answer 200 once Kafka has them."""
     environ = {**os.environ, **({} if count is None else {"INGRESS_WORKERS": str(count)})}
 
-    def start(settings: Settings) -> None:
+    async def main(settings: Settings) -> None:
         if settings.ingress_workers > 1:
-            uvloop.run(workers.main(settings, environ))
+            await workers.main(settings, environ)
         else:
-            uvloop.run(app.main(settings))
+            await app.main(settings)
 
-    sys.exit(service.exit_code("ingress", start, environ))
+    service.run("ingress", main, environ)
 
 
 if __name__ == "__main__":

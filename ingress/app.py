@@ -18,9 +18,10 @@ from ingress.delivery import Delivery, Reply
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
 from pipeline import kafka, service
-from pipeline.errors import BadSignature, KafkaUnavailable, StaleDelivery
+from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
 from pipeline.service import Health
 from pipeline.settings import Settings
+from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +36,15 @@ async def main(settings: Settings) -> None:
     """
     providers = [(provider, provider.secrets(settings)) for provider in PROVIDERS.values()]
     stop = await service.stop_requested()
-    topics = await kafka.require_topics(settings)
+    topics = await service.unless_stopped(stop, kafka.require_topics(settings))
+    if topics is None:
+        return
+    require_room(settings, topics)
     written = Log(settings, topics)
-    await written.start()
     try:
+        # It returns True so that being stopped can be told from being started.
+        if not await service.unless_stopped(stop, written.start()):
+            return
         app = Ingress(settings, written)
         runner = await service.serve(
             app.routes(providers),
@@ -57,6 +63,26 @@ async def main(settings: Settings) -> None:
         await written.stop()
     if written.failed.is_set():
         raise KafkaUnavailable("the producer failed")
+
+
+#: What a record holds besides the provider's bytes: our fields, the texts that are copied out of them, headers.
+ENVELOPE_BYTES = 128 * 1024
+
+
+def require_room(settings: Settings, topics: Topics) -> None:
+    """Every body that we accept must fit into a record: one that does not would be refused by Kafka for ever.
+
+    Raises ConfigError.
+    """
+    largest = settings.ingress_max_body_bytes + ENVELOPE_BYTES
+    for topic in (topics.events, topics.dead_letters):
+        fits = min(int(topic.config.get("max.message.bytes", 1024 * 1024)), kafka.LARGEST_REQUEST)
+        if largest > fits:
+            raise ConfigError(
+                f"INGRESS_MAX_BODY_BYTES is {settings.ingress_max_body_bytes}: with {ENVELOPE_BYTES} bytes around it "
+                f"that is more than the {fits} bytes a record of {topic.name} may have. Lower it, or raise "
+                "max.message.bytes in topics.yaml."
+            )
 
 
 class Ingress:

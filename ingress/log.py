@@ -29,6 +29,7 @@ class Log:
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self.failed = asyncio.Event()
         self._names = {"events": topics.events.name, "dead_letters": topics.dead_letters.name}
+        self._stop_seconds = settings.ingress_drain_seconds
         self._deadline = settings.ingress_deadline_seconds
         self._most = settings.ingress_max_pending
         self._pending = 0
@@ -40,15 +41,23 @@ class Log:
             max_request_size=kafka.LARGEST_REQUEST,
         )
 
-    async def start(self) -> None:
-        """Connect, and learn where the topics' partitions are."""
+    async def start(self) -> bool:
+        """Connect, and learn where the topics' partitions are; True."""
         await self._producer.start()
         for name in self._names.values():
             await self._producer.partitions_for(name)
+        return True
 
     async def stop(self) -> None:
-        """Send what waits, then disconnect."""
-        await self._producer.stop()
+        """Send what waits, then disconnect; within INGRESS_DRAIN_SECONDS.
+
+        While Kafka does not answer an idempotent producer would try for ever. Nobody was told 200 for what is left.
+        """
+        stopping = asyncio.ensure_future(self._producer.stop())
+        done, _ = await asyncio.wait([stopping], timeout=self._stop_seconds)
+        if not done:
+            log.warning("Kafka does not answer, leaving records unsent", events=self._pending)
+            stopping.cancel()
 
     def ready(self) -> bool:
         """Whether we know where to write events."""
@@ -61,33 +70,35 @@ class Log:
         Raises KafkaUnavailable if that is not known within the deadline. Some or all of the records may still get
         there: the provider sends the delivery again, and what came twice is dropped as a duplicate.
         """
-        if self._pending + len(records) > self._most:
+        # One delivery that is larger than the limit still gets its turn alone.
+        if self._pending and self._pending + len(records) > self._most:
             raise KafkaUnavailable(f"{self._pending} events are waiting for Kafka already")
+        self._count(len(records))
         try:
             async with asyncio.timeout(self._deadline):
-                # Shielded by being futures of the producer: a timeout ends our waiting, not the sending.
-                sent = [await self._send(record) for record in records]
-                await asyncio.wait(sent)
+                await self._acknowledged(records)
         except TimeoutError:
             raise KafkaUnavailable(f"no acknowledgement within {self._deadline:g} s") from None
         except KafkaError as error:
             raise self._failure(error) from None
-        failures = [failure for future in sent if (failure := future.exception())]
-        if failures:
-            raise self._failure(failures[0])
+        finally:
+            self._count(-len(records))
+
+    async def _acknowledged(self, records: Sequence[Outgoing]) -> None:
+        sent = [await self._send(record) for record in records]
+        # Waited for, not awaited: being timed out must end our waiting, and not cancel the sending.
+        if sent:
+            await asyncio.wait(sent)
+        for failure in [failure for future in sent if (failure := future.exception())]:
+            raise failure
 
     async def _send(self, record: Outgoing) -> asyncio.Future[object]:
         future: asyncio.Future[object] = await self._producer.send(
             self._names[record.topic], key=record.key, value=record.value, headers=record.headers
         )
-        self._count(1)
-        future.add_done_callback(self._sent)
+        # Retrieved here too, for when nobody waits any more.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
-
-    def _sent(self, future: asyncio.Future[object]) -> None:
-        self._count(-1)
-        if not future.cancelled():
-            future.exception()  # retrieved here too, for when nobody waits any more
 
     def _count(self, change: int) -> None:
         self._pending += change

@@ -45,7 +45,8 @@ async def main(settings: Settings, environ: Mapping[str, str]) -> None:
         children = [_start(env) for _ in range(settings.ingress_workers)]
         try:
             while not stop.is_set():
-                children = [await _alive(child, env) for child in children]
+                for number, child in enumerate(children):
+                    children[number] = await _alive(child, env)
                 await _wait(stop, TICK)
         finally:
             for child in children:

@@ -106,6 +106,7 @@ class Record(Protocol):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
+_ORIGIN = re.compile(rb"\d{1,10}:(\d{1,18}):(\d{1,15})")
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -164,12 +165,16 @@ def origin(record: Record) -> Position:
     """
     for name, value in record.headers:
         if name == HEADER_ORIGIN:
-            try:
-                _, offset, at = value.split(b":")
-                return Position(int(offset), int(at))
-            except ValueError:
-                raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp") from None
-    return Position(record.offset, record.timestamp)
+            return _position(value, record)
+    return Position(record.offset, max(record.timestamp, 0))
+
+
+def _position(value: bytes | None, record: Record) -> Position:
+    found = _ORIGIN.fullmatch(value or b"")
+    # An event was in the log before its record came round again.
+    if not found or int(found[1]) > record.offset:
+        raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp of an earlier record")
+    return Position(int(found[1]), int(found[2]))
 
 
 def origin_header(partition: int, position: Position) -> tuple[str, bytes]:

@@ -43,12 +43,19 @@ class OffsetGap(PostlogError):
     """Records between two offsets never reached the lane. Stop: redelivery from the committed offset repairs it."""
 
 
-class RecordsExpired(PostlogError):
-    """Kafka deleted records that nobody had processed. Stop: only an operator may accept the loss."""
+class RecordsLost(PostlogError):
+    """The log and the committed offset contradict each other, so records may be gone that nobody processed.
+
+    Stop: only an operator may accept that.
+    """
 
 
 class StaleStore(PostlogError):
     """A local store is of another log, or misses deletions that were compacted away. Discard it, restore anew."""
+
+
+class StoreBroken(PostlogError):
+    """The local store cannot be read or written. Stop; it is discarded, and the changelogs bring it back."""
 
 
 class StoreLocked(PostlogError):

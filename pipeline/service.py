@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import prometheus_client
 import structlog
@@ -43,6 +43,7 @@ class Health:
     details: dict[str, Any]
 
 
+T = TypeVar("T")
 Check = Callable[[], Health]
 
 
@@ -105,12 +106,32 @@ async def stop_requested() -> asyncio.Event:
     return stop
 
 
-def run(service: str, main: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Run a service's coroutine on uvloop, with the settings of the environment, and exit the process.
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns, or None as soon as a stop is requested; the work is cancelled then."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
-    An expected error is logged in one line, anything else with its traceback.
+
+def run(
+    service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], environ: Mapping[str, str] = os.environ
+) -> NoReturn:
+    """Run a service's coroutine on uvloop, with the settings of the environment, and end the process.
+
+    An expected error is logged in one line, anything else with its traceback. When the coroutine is done so is the
+    process: what libraries leave behind (a thread, a task that will not be cancelled) must not keep alive a service
+    that has stopped or given up.
     """
-    sys.exit(exit_code(service, lambda settings: uvloop.run(main(settings))))
+    loop = uvloop.new_event_loop()
+    code = exit_code(service, lambda settings: loop.run_until_complete(main(settings)), environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[str, str] = os.environ) -> int:

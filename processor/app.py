@@ -6,7 +6,7 @@ A shell. Faust brings the consumer group; lanes bring state, exactly once and th
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mode.supervisors import CrashingSupervisor
 from pipeline import kafka, service
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
+from pipeline.topics import Topics
 from processor.lane import Site
 from processor.lanes import Lanes
 from processor.transport import BatchApp, Untouched
@@ -31,13 +32,17 @@ FETCH_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 8_000
 #: How long leaving the group may take at the end, in seconds; the promise does not depend on it.
 STOP_TIMEOUT = 5.0
+#: How long the transactions in hand may take at the end, in seconds; a few ms do, unless Kafka is away.
+CLOSE_TIMEOUT = 10.0
 
 
 async def main(settings: Settings) -> None:
     """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
     stop = await service.stop_requested()
-    topics = await kafka.require_topics(settings)
-    cluster = await kafka.cluster_id(settings)
+    found = await service.unless_stopped(stop, _look_around(settings))
+    if found is None:
+        return
+    topics, cluster = found
     group = f"{settings.topic_prefix}postlog-processor"
     site = Site(settings=settings, topics=topics, folder=Path(settings.state_dir) / cluster / group, group=group)
     lanes = Lanes(site)
@@ -51,6 +56,10 @@ async def main(settings: Settings) -> None:
             await _run(app, lanes, watch, stop)
         finally:
             await runner.cleanup()
+
+
+async def _look_around(settings: Settings) -> tuple[Topics, str]:
+    return await kafka.require_topics(settings), await kafka.cluster_id(settings)
 
 
 def build(site: Site, lanes: Lanes) -> BatchApp:
@@ -110,21 +119,39 @@ def _raise(failure: asyncio.Future[None]) -> None:
 
 async def _run(app: BatchApp, lanes: Lanes, watch: Watch, stop: asyncio.Event) -> None:
     """Start the app and wait for a reason to end; then finish the transactions in hand and leave the group."""
-    await app.start()
     asked = asyncio.create_task(stop.wait())
-    ended = asyncio.create_task(app.wait_until_stopped())
+    # Starting may take for ever, if the group cannot be joined.
+    running = asyncio.create_task(_start_and_run(app))
     try:
-        reasons: list[asyncio.Future[Any]] = [asked, ended, lanes.failure, watch.failure]
+        reasons: list[asyncio.Future[Any]] = [asked, running, lanes.failure, watch.failure]
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         for failure in (lanes.failure, watch.failure):
             if failure.done():
                 _raise(failure)
         if not asked.done():
-            raise LanesFailed(f"the consumer stopped: {app.crash_reason!r}") from app.crash_reason
+            reason = app.crash_reason or running.exception()
+            raise LanesFailed(f"the consumer stopped: {reason!r}") from reason
         log.info("stopping: finishing the transactions in hand")
-        await lanes.close()
+        await _bounded(lanes.close(), CLOSE_TIMEOUT, "a transaction did not finish; the next owner repairs it")
     finally:
         asked.cancel()
-        ended.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(app.stop(), STOP_TIMEOUT)
+        running.cancel()
+        await _bounded(
+            app.stop(), STOP_TIMEOUT, "the group was not left in order; it will wait for our session to end"
+        )
+
+
+async def _start_and_run(app: BatchApp) -> None:
+    await app.start()
+    await app.wait_until_stopped()
+
+
+async def _bounded(work: Coroutine[Any, Any, Any], seconds: float, otherwise: str) -> None:
+    """Wait for work that may hang while Kafka is away; nothing of the promise depends on it."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    if not done:
+        log.warning(otherwise, waited=seconds)
+        task.cancel()
+    elif error := task.exception():
+        log.warning(otherwise, error=repr(error))

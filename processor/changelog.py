@@ -30,6 +30,7 @@ async def restore(
             raise StaleStore(f"{partition.topic}-{partition.partition}: {position} is outside of the log")
         consumer.seek(partition, first[partition] if position is None else position)
     restored = 0
+    places: dict[TopicPartition, int] = {}
     # The end counts control records, which are never handed out: so the position tells, not a record's offset.
     while behind := [p for p in changelogs if await consumer.position(p) < end[p]]:
         for partition, records in (await consumer.getmany(*behind, timeout_ms=500)).items():
@@ -37,6 +38,8 @@ async def restore(
             position = records[-1].offset + 1
             store.write({changelogs[partition]: rows}, {partition.topic: position})
             restored += len(records)
-        moved()
+        # Over control records it gets on without a record; over nothing at all it does not.
+        if places != (places := {partition: await consumer.position(partition) for partition in changelogs}):
+            moved()
     store.write({}, {partition.topic: await consumer.position(partition) for partition in changelogs})
     return restored

@@ -92,7 +92,7 @@ def _read(records: Sequence[Record], changes: Changes) -> list[_Entry]:
             changes.rejected.append(Rejected(record, error))
             continue
         bucket = dedup.bucket(place.at)
-        newest = max(newest, place.at)
+        newest = max(newest, record.timestamp)
         identity = digest(event.provider, event.id)
         entries.append(_Entry(record, event, place, key(bucket, identity), key(max(bucket - 1, 0), identity)))
     changes.newest = newest

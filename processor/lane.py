@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -21,7 +22,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import deadletter, kafka
 from pipeline.contract import Record
-from pipeline.errors import Fenced, LaneClosed, OffsetGap, RecordsExpired, StaleStore
+from pipeline.errors import Fenced, LaneClosed, OffsetGap, RecordsLost, StaleStore
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 from processor import changelog, dedup, metrics, store
@@ -42,6 +43,10 @@ RESTORE_FETCH_BYTES = 8 * 1024 * 1024
 Row = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
+#: A batch under way: the future of its metadata, whose offset is that of its first record, and its record count.
+Sent = tuple[Awaitable[Any], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """What all lanes of a process share. folder holds one store per lane; group owns the source offsets."""
@@ -57,6 +62,7 @@ class Lane:
 
     next      offset of the first record that is not processed yet
     moved_at  monotonic time of the last progress: a step of the restore, or a committed batch
+    queued    other lanes are restored first, so that this one does not move yet
     """
 
     def __init__(self, number: int, site: Site) -> None:
@@ -64,11 +70,21 @@ class Lane:
         self.next = 0
         self.moved_at = time.monotonic()
         self.is_open = False
+        self.queued = True
         self._site = site
         self._source = TopicPartition(site.topics.events.name, number)
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
         self._newest_bucket = -1
+
+    def begin(self) -> None:
+        """It is this lane's turn to open."""
+        self.queued = False
+        self.moved()
+
+    def moved(self) -> None:
+        """Note that it got on, or that there is nothing to do."""
+        self.moved_at = time.monotonic()
 
     async def open(self) -> None:
         """Fence the former owner, read the committed offset, restore the state; in this order.
@@ -87,9 +103,10 @@ class Lane:
         )
         await self._producer.start()
         async with self._reader() as reader:
-            self.next = await self._committed(reader)
+            offsets = await self._offsets(reader)
             restored = await self._restore(reader)
-        self._moved()
+        self.next = self._start(*offsets)
+        self.moved()
         self.is_open = True
         metrics.LANE_OPEN.labels(self.number).set(1)
         log.info(
@@ -114,17 +131,20 @@ class Lane:
         try:
             positions = await self._commit(changes)
         except ProducerFenced:
-            raise Fenced(f"another processor has taken partition {self.number} over; nothing is lost") from None
+            raise Fenced(
+                f"partition {self.number} has another owner now, or Kafka ended our transaction after "
+                f"{TRANSACTION_TIMEOUT_MS // 1000} s; nothing of it is committed, and nothing is lost"
+            ) from None
         self._remember(changes, positions)
         self.next = changes.end
-        self._moved()
+        self.moved()
         metrics.count(self.number, len(fresh), changes)
         return len(fresh)
 
     async def close(self) -> None:
         """Give the partition up; between batches only. Idempotent."""
         self.is_open = False
-        metrics.LANE_OPEN.labels(self.number).set(0)
+        metrics.forget(self.number)
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
@@ -161,23 +181,26 @@ class Lane:
         finally:
             await reader.stop()
 
-    async def _committed(self, reader: AIOKafkaConsumer) -> int:
-        """The offset to go on from: the committed one, or on the very first start the oldest there is.
-
-        Raises RecordsExpired if retention removed records that nobody had processed.
-        """
+    async def _offsets(self, reader: AIOKafkaConsumer) -> tuple[int | None, int, int]:
+        """The committed offset, the oldest one on the log, and the one after its newest."""
         committed: int | None = await reader.committed(self._source)
         first: int = (await reader.beginning_offsets([self._source]))[self._source]
-        if committed is None:
-            return first
-        if committed < first:
-            raise RecordsExpired(
-                f"{self._source.topic}-{self.number}: records {committed} to {first - 1} expired before they were "
-                f"processed. To accept their loss, stop all processors and reset the group to the earliest offset: "
-                f"kafka-consumer-groups.sh --group {self._site.group} --topic {self._source.topic}:{self.number} "
-                "--reset-offsets --to-earliest --execute"
+        end: int = (await reader.end_offsets([self._source]))[self._source]
+        return committed, first, end
+
+    def _start(self, committed: int | None, first: int, end: int) -> int:
+        """The offset to go on from: the committed one, or on the very first start the oldest there is.
+
+        Raises RecordsLost if the log, the offset and the restored state contradict each other.
+        """
+        problem = contradiction(committed, first=first, end=end, used=not self._opened_store.empty())
+        if problem:
+            raise RecordsLost(
+                f"{self._source.topic}-{self.number}: {problem}. To go on with what is there, stop all processors "
+                f"and reset the group: kafka-consumer-groups.sh --group {self._site.group} "
+                f"--topic {self._source.topic}:{self.number} --reset-offsets --to-earliest --execute"
             )
-        return committed
+        return first if committed is None else committed
 
     async def _restore(self, reader: AIOKafkaConsumer) -> int:
         """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
@@ -185,15 +208,15 @@ class Lane:
         partitions: dict[TopicPartition, Table] = {
             TopicPartition(getattr(self._site.topics, table).name, self.number): table for table in TABLES
         }
-        self._store = open_store(path)
+        self._store = opened = open_store(path)
         try:
-            return await changelog.restore(reader, self._store, partitions, self._moved)
+            return await changelog.restore(reader, opened, partitions, self.moved)
         except StaleStore as error:
             log.warning("store discarded, restoring all of it", partition=self.number, reason=str(error))
-            self._store.close()
+            opened.close()
             store.discard(path)
-            self._store = open_store(path)
-            return await changelog.restore(reader, self._store, partitions, self._moved)
+            self._store = opened = open_store(path)
+            return await changelog.restore(reader, opened, partitions, self.moved)
 
     @property
     def _opened_store(self) -> Store:
@@ -222,18 +245,20 @@ class Lane:
 
     async def _send(self, producer: AIOKafkaProducer, topic: str, rows: Sequence[Row]) -> Awaitable[int | None]:
         """Hand rows to the producer, in order, for this lane's partition; awaits to the position after the last."""
-        sent = []
+        sent: list[Sent] = []
         builder = producer.create_batch()
         for key, value, headers in rows:
             if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                builder.close()
-                sent.append(await producer.send_batch(builder, topic, partition=self.number))
+                sent.append(await self._send_batch(producer, topic, builder))
                 builder = producer.create_batch()
                 builder.append(key=key, value=value, timestamp=None, headers=headers)
         if builder.record_count():
-            builder.close()
-            sent.append(await producer.send_batch(builder, topic, partition=self.number))
+            sent.append(await self._send_batch(producer, topic, builder))
         return _end(sent)
+
+    async def _send_batch(self, producer: AIOKafkaProducer, topic: str, builder: Any) -> Sent:
+        builder.close()
+        return await producer.send_batch(builder, topic, partition=self.number), builder.record_count()
 
     def _letter(self, rejected: Rejected) -> Row:
         record = rejected.record
@@ -259,15 +284,28 @@ class Lane:
         rows = {"seen": changes.seen.items(), "suppressions": changes.suppressions.items()}
         self._opened_store.write(rows, positions, drop_markers_below=drop)  # type: ignore[arg-type]
 
-    def _moved(self) -> None:
-        self.moved_at = time.monotonic()
-
 
 def _rows(changed: dict[bytes, bytes]) -> list[Row]:
     return [(key, value, []) for key, value in changed.items()]
 
 
-async def _end(sent: list[Awaitable[object]]) -> int | None:
-    """The offset after the last of the batches that were sent, None if there was none."""
-    acknowledged = await asyncio.gather(*sent)
-    return acknowledged[-1].offset + 1 if acknowledged else None  # type: ignore[attr-defined]
+async def _end(sent: list[Sent]) -> int | None:
+    """The offset after the last record that was sent, None if there was none or the broker did not tell."""
+    bases = [metadata.offset for metadata in await asyncio.gather(*[future for future, _ in sent])]
+    return bases[-1] + sent[-1][1] if bases and bases[-1] >= 0 else None
+
+
+def contradiction(committed: int | None, *, first: int, end: int, used: bool) -> str | None:
+    """How the log, which holds offsets from `first` to before `end`, contradicts the committed offset; None if not.
+
+    used  the lane has state, and committed an offset in the transaction that wrote it
+    """
+    if committed is None:
+        return (
+            "the group's offsets are gone, though its state is there: Kafka forgot an empty group" if used else None
+        )
+    if committed < first:
+        return f"records {committed} to {first - 1} expired before they were processed"
+    if committed > end:
+        return f"the log ends at {end}, before the committed offset {committed}: the cluster has lost its end"
+    return None

@@ -14,13 +14,15 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from pipeline.contract import Record
+from pipeline.errors import OffsetGap
 from processor import metrics
 from processor.lane import Lane, Site
 
 log = structlog.get_logger(__name__)
 
-#: Transactions' worth of records that may wait in memory for one lane before its partition is left alone.
+#: What may wait in memory for one lane before its partition is left alone: transactions' worth of records, and bytes.
 BACKLOG_BATCHES = 2
+BACKLOG_BYTES = 32 * 1024 * 1024
 #: Lanes that restore at once: each has a fetch buffer and a producer that is just starting.
 OPENING_AT_ONCE = 4
 
@@ -66,7 +68,10 @@ class Lanes:
     def deliver(self, number: int, records: Sequence[Record]) -> None:
         """Let records wait for their lane; those of a partition that is not ours any more are dropped."""
         if number in self._owned:
-            self._owned[number].put(records)
+            try:
+                self._owned[number].put(records)
+            except OffsetGap as error:
+                self._fail(error)
 
     def has_room(self, number: int) -> bool:
         """Whether more records should be fetched for a partition."""
@@ -81,7 +86,11 @@ class Lanes:
             return
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) and not self.failure.done():
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failure.done():
             self.failure.set_exception(error)
 
 
@@ -94,21 +103,35 @@ class _Owned:
         self._max_batch = max_batch
         self._backlog: deque[Sequence[Record]] = deque()
         self._waiting = 0
+        self._bytes = 0
+        self._expected: int | None = None
         self._arrived = asyncio.Event()
         self._leaving = False
         self._room = room
 
     def put(self, records: Sequence[Record]) -> None:
+        """Let a fetch wait. Raises OffsetGap unless it goes on where the one before it ended, without a hole.
+
+        Backwards is as bad as a jump: then the broker has lost the end of its log, and uses its offsets again.
+        """
+        first, end = records[0].offset, records[-1].offset + 1
+        if end - first != len(records) or self._expected not in (None, first):
+            raise OffsetGap(
+                f"partition {self.lane.number}: expected offset {self._expected}, got {len(records)} records "
+                f"from {first} to {end - 1}; starting again from the committed offset"
+            )
+        self._expected = end
         self._backlog.append(records)
-        self._count(len(records))
+        self._count(len(records), _size(records))
         self._arrived.set()
 
     def has_room(self) -> bool:
-        return self._waiting < BACKLOG_BATCHES * self._max_batch
+        return self._waiting < BACKLOG_BATCHES * self._max_batch and self._bytes < BACKLOG_BYTES
 
     async def run(self, opening: asyncio.Semaphore) -> None:
         try:
             async with opening:
+                self.lane.begin()
                 await self.lane.open()
             while await self._something_waits():
                 await self.lane.process(self._take())
@@ -122,7 +145,7 @@ class _Owned:
             # Nothing is in hand yet, and a long restore must not hold up the group's rebalance.
             self.task.cancel()
         self._backlog.clear()
-        self._count(-self._waiting)
+        self._count(-self._waiting, -self._bytes)
         await asyncio.wait([self.task])
 
     async def _something_waits(self) -> bool:
@@ -134,12 +157,17 @@ class _Owned:
         taken: list[Record] = []
         while self._backlog and len(taken) < self._max_batch:
             taken.extend(self._backlog.popleft())
-        self._count(-len(taken))
+        self._count(-len(taken), -_size(taken))
         if not self._backlog and not self._leaving:
             self._arrived.clear()
         self._room.set()
         return taken
 
-    def _count(self, change: int) -> None:
-        self._waiting += change
+    def _count(self, records: int, size: int) -> None:
+        self._waiting += records
+        self._bytes += size
         metrics.LANE_BACKLOG.labels(self.lane.number).set(self._waiting)
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(len(record.value or b"") for record in records)

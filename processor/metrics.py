@@ -19,6 +19,12 @@ LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not 
 LANE_BACKLOG = Gauge("postlog_processor_lane_backlog", "records fetched and waiting in memory", ["partition"])
 
 
+def forget(partition: int) -> None:
+    """Show nothing of a lane that is not ours any more."""
+    for gauge in (LANE_OPEN, LANE_LAG, LANE_BACKLOG):
+        gauge.remove(partition)
+
+
 def count(partition: int, records: int, changes: Changes) -> None:
     """Count a committed batch."""
     RECORDS.labels(partition).inc(records)

@@ -7,14 +7,15 @@ positions are written in one batch, so after a crash at any time the copy is an 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import structlog
 from rocksdict import BlockBasedOptions, Options, Rdict, WriteBatch
 
-from pipeline.errors import StoreLocked
+from pipeline.errors import StoreBroken, StoreLocked
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +29,13 @@ _POSITION = b"position:"
 def open_store(path: Path) -> Store:
     """The store in a folder; one that RocksDB cannot open is discarded first, since the changelogs bring it back.
 
-    Raises StoreLocked if another process has it open.
+    Raises StoreLocked if somebody has it open.
     """
     try:
         return Store(path)
     except Exception as error:  # rocksdict raises nothing narrower
-        if "lock" in str(error).lower():
+        # RocksDB names the file that it locks; a corrupt block is no lock.
+        if "/LOCK:" in str(error):
             raise StoreLocked(f"{path} is open in another process: give each its own STATE_DIR") from None
         log.warning("store discarded, it cannot be opened", path=str(path), error=str(error))
         discard(path)
@@ -41,11 +43,15 @@ def open_store(path: Path) -> Store:
 
 
 class Store:
-    """Rows and positions of one lane, for one owner at a time."""
+    """Rows and positions of one lane, for one owner at a time.
+
+    broken  an operation failed: what is on the disk cannot be trusted
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.broken = False
         self._db = Rdict(str(path), _options(), column_families={table: _options() for table in TABLES})
         self._tables = {table: self._db.get_column_family(table) for table in TABLES}
         self._handles = {table: self._db.get_column_family_handle(table) for table in TABLES}
@@ -59,8 +65,13 @@ class Store:
         return self._get_many("suppressions", addresses)
 
     def _get_many(self, table: Table, keys: list[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self._tables[table][keys]  # type: ignore[index, assignment]
-        return found
+        with self._guarded():
+            found: list[bytes | None] = self._tables[table][keys]  # type: ignore[index, assignment]
+            return found
+
+    def empty(self) -> bool:
+        """Whether no row is in any table."""
+        return all(next(iter(table.keys()), None) is None for table in self._tables.values())
 
     def position(self, topic: str) -> int | None:
         """The offset up to which the changelog is in here; None if never read."""
@@ -88,13 +99,29 @@ class Store:
         batch.set_default_column_family(None)
         for topic, offset in positions.items():
             batch[_POSITION + topic.encode()] = b"%d" % offset
-        self._db.write(batch)
+        with self._guarded():
+            self._db.write(batch)
 
     def close(self) -> None:
-        """Release the folder."""
+        """Release the folder; idempotent. A store that is broken is discarded."""
+        if not self._tables:
+            return
         for table in self._tables.values():
             table.close()
+        self._tables.clear()
+        # Each handle keeps the database open, and its lock held.
+        self._handles.clear()
         self._db.close()
+        if self.broken:
+            discard(self.path)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # rocksdict raises nothing narrower
+            self.broken = True
+            raise StoreBroken(f"{self.path}: {error}") from error
 
 
 def discard(path: Path) -> None:

@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 INTERVAL = 2.0
 
 
-def stalled(*, lag: int, idle_seconds: float, limit: float) -> bool:
-    """Whether a lane is behind and makes no progress."""
-    return lag > 0 and idle_seconds > limit
+def stalled(*, behind: bool, idle_seconds: float, limit: float) -> bool:
+    """Whether something is behind and makes no progress."""
+    return behind and idle_seconds > limit
 
 
 class Watch:
@@ -40,6 +40,7 @@ class Watch:
         self._lanes = lanes
         self._app = app
         self._ends: dict[int, int] = {}
+        self._joined_at = time.monotonic()
         self._consumer = AIOKafkaConsumer(**kafka.client_options(site.settings), enable_auto_commit=False)
         self._task: asyncio.Task[None] | None = None
 
@@ -57,28 +58,37 @@ class Watch:
         await self._consumer.stop()
 
     def live(self) -> Health:
-        """False if a lane is behind and has made no progress for LANE_STALL_SECONDS."""
+        """False if a lane is behind and has made no progress, or the group not joined, for LANE_STALL_SECONDS."""
         lanes = self._lanes.all
         limit = self._site.settings.lane_stall_seconds
         now = time.monotonic()
         stuck = [
             lane.number
             for lane in lanes
-            if stalled(lag=self._lag(lane), idle_seconds=now - lane.moved_at, limit=limit)
+            if stalled(behind=self._behind(lane), idle_seconds=now - lane.moved_at, limit=limit)
         ]
-        return Health(ok=not stuck, details={"stalled": stuck, "lanes": self._describe(lanes, now)})
+        outside = stalled(behind=not self._joined(), idle_seconds=now - self._joined_at, limit=limit)
+        details = {"stalled": stuck, "outside_the_group": outside, "lanes": self._describe(lanes, now)}
+        return Health(ok=not stuck and not outside, details=details)
 
     def ready(self) -> Health:
         """True once the group has assigned us partitions (or none) and every lane of ours is open."""
         lanes = self._lanes.all
         opening = [lane.number for lane in lanes if not lane.is_open]
-        joined = self._app.consumer_generation_id > 0 and not self._app.rebalancing
+        joined = self._joined()
         details = {"joined": joined, "opening": opening, "lanes": self._describe(lanes, time.monotonic())}
         return Health(ok=joined and not opening, details=details)
 
+    def _joined(self) -> bool:
+        return self._app.consumer_generation_id > 0 and not self._app.rebalancing
+
     def _lag(self, lane: Lane) -> int:
-        # Before a lane is open its position is unknown; it counts as behind by something.
-        return max(self._ends.get(lane.number, 0) - lane.next, 0) if lane.is_open else 1
+        # The end may have been looked up before the lane got beyond it.
+        return max(self._ends.get(lane.number, 0) - lane.next, 0)
+
+    def _behind(self, lane: Lane) -> bool:
+        """Whether it has something to do: a lane that opens has, one that waits for its turn to open has not yet."""
+        return self._lag(lane) > 0 if lane.is_open else not lane.queued
 
     def _describe(self, lanes: list[Lane], now: float) -> list[dict[str, Any]]:
         return [
@@ -104,8 +114,14 @@ class Watch:
                     log.warning("cannot see the end of the log", error=repr(error))
                 else:
                     self._ends = {tp.partition: end for tp, end in ends.items()}
+            if self._joined():
+                self._joined_at = time.monotonic()
             for lane in self._lanes.all:
-                metrics.LANE_LAG.labels(lane.number).set(self._lag(lane))
+                if lane.is_open:
+                    metrics.LANE_LAG.labels(lane.number).set(self._lag(lane))
+                if not self._behind(lane):
+                    # Rest is no standstill: the time that a lane has starts with its next record.
+                    lane.moved()
             await asyncio.sleep(INTERVAL)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

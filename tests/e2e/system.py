@@ -62,6 +62,7 @@ class Service:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"{name}-{port}.log"
+        self.state = Path(env["STATE_DIR"])
         self._env = env
         self.process = self._start()
 

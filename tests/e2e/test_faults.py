@@ -12,10 +12,12 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from console.local_kafka import LocalKafka, tool
 from pipeline import deadletter, kafka, topics
 from pipeline.settings import Settings
+from processor.store import open_store
 from tests.e2e.system import PATIENCE, SECRET, SESSION_SECONDS, Service, System, delivery, running, until
 
 RESET = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
@@ -197,6 +199,67 @@ async def test_with_kafka_stopped_nobody_is_told_200_and_the_retry_is_applied_on
         markers = await system.markers()
         assert len(markers) == 2
         assert set(markers.values()) == {1}
+
+
+async def test_while_kafka_is_frozen_services_still_stop_when_asked(
+    own_kafka: LocalKafka, fragile: Settings, tmp_path: Path
+) -> None:
+    async with running(fragile, tmp_path) as system:
+        ingress = system.start("ingress", INGRESS_DRAIN_SECONDS="1")
+        processor = system.start("processor")
+        await system.ready(ingress, processor)
+        own_kafka.process.send_signal(signal.SIGSTOP)
+        try:
+            late = system.start("ingress")
+            assert await system.post(ingress, delivery("e1", "opened", "a@x.io")) == 503
+            for service in (ingress, processor, late):
+                service.send(signal.SIGTERM)
+            for service in (ingress, processor, late):
+                assert await asyncio.to_thread(service.process.wait, PATIENCE) == 0
+        finally:
+            own_kafka.process.send_signal(signal.SIGCONT)
+
+
+async def test_a_log_that_lost_its_end_stops_the_processor_instead_of_dropping_events(system: System) -> None:
+    group, topic = f"{system.settings.topic_prefix}postlog-processor", system.topics.events.name
+    consumer = AIOKafkaConsumer(**kafka.client_options(system.settings), group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([TopicPartition(topic, 0)])
+    await consumer.commit({TopicPartition(topic, 0): 1000})
+    await consumer.stop()
+    processor = system.start("processor")
+    assert await asyncio.to_thread(processor.process.wait, PATIENCE) == 1
+    assert "lost its end" in processor.said()
+    assert "--to-earliest" in processor.said()
+
+
+async def test_a_store_of_another_log_is_restored_anew(system: System) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    sent = load(300, seed=7)
+    await system.deliver(ingress, sent.bodies)
+    await system.caught_up()
+    assert processor.stop() == 0
+    for lane in processor.state.glob("*/*/lane-*"):
+        store = open_store(lane)
+        store.write({}, {system.topics.seen.name: 10**9})
+        store.close()
+    processor.restart()
+    await system.ready(processor)
+    assert "store discarded" in processor.said()
+    await system.deliver(ingress, sent.bodies)
+    await check(system, sent)
+
+
+async def test_a_processor_that_cannot_join_the_group_is_not_live_and_stops_when_asked(system: System) -> None:
+    # Shorter than the broker allows.
+    processor = system.start("processor", PROCESSOR_SESSION_TIMEOUT_SECONDS="2", LANE_STALL_SECONDS="1")
+
+    async def not_live() -> bool:
+        return await system.status(f"{processor.url}/health/live") == 503
+
+    await until(not_live, "it is not live")
+    assert await asyncio.to_thread(processor.stop) == 0
 
 
 async def _is_suppressed(system: System, email: str) -> bool:

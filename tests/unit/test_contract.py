@@ -119,6 +119,18 @@ def test_a_record_is_its_own_origin_unless_it_was_sent_round_again() -> None:
     assert contract.origin(again) == Position(7, NOON)
 
 
+@pytest.mark.parametrize(
+    "value", [None, b"", b"1:2", b"0:-1:5", b"0:9999999999999999999:5", b"0:3:" + b"9" * 16, b"0:10:5"]
+)
+def test_an_origin_that_cannot_be_is_undecodable(value: bytes | None) -> None:
+    with pytest.raises(Undecodable, match="postlog-origin"):
+        contract.origin(record(9, event(), headers=[("postlog-origin", value)]))  # type: ignore[list-item]
+
+
+def test_a_record_without_time_arrived_at_the_beginning_of_time() -> None:
+    assert contract.origin(record(9, event(), timestamp=-1)) == Position(9, 0)
+
+
 @given(st.lists(st.binary(max_size=5), max_size=3), st.lists(st.binary(max_size=5), max_size=3))
 def test_fingerprints_differ_when_the_parts_do(one: list[bytes], other: list[bytes]) -> None:
     assert (contract.fingerprint(*one) == contract.fingerprint(*other)) == (one == other)

@@ -85,6 +85,11 @@ def test_a_record_that_was_sent_round_again_is_not_a_duplicate_of_itself() -> No
     assert memory.process([record(90, event(), timestamp=NOON + 5, headers=[header])]).processed.total() == 1
 
 
+def test_an_origin_in_the_future_forgets_no_markers() -> None:
+    header = contract.origin_header(0, Position(3, NOON + 10**12))
+    assert Memory().process([record(90, event(), headers=[header])]).newest == NOON
+
+
 def test_what_does_not_decode_is_rejected_and_the_rest_of_the_batch_counts() -> None:
     broken = FakeRecord(0, b"{", None)
     bad_origin = record(1, event(), headers=[(contract.HEADER_ORIGIN, b"x")])

@@ -1,0 +1,126 @@
+"""The ingress's way to Kafka, with a producer in memory at its edge."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, OutOfOrderSequenceNumber
+
+from ingress import log as module
+from ingress.accept import Outgoing
+from ingress.app import require_room
+from ingress.log import Log
+from pipeline import topics
+from pipeline.errors import ConfigError, KafkaUnavailable
+from pipeline.settings import Settings
+
+TOPICS = topics.load(topics.default_file())
+RECORD = Outgoing("events", "opened", b"a@x.io", b"{}", [])
+
+
+class FakeProducer:
+    """Acknowledges what it is sent when it is told to; like the real one it may let senders wait inside send()."""
+
+    def __init__(self, **_: object) -> None:
+        self.sent: list[asyncio.Future[object]] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.stuck = asyncio.Event()
+        self.stuck.set()
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[object]:
+        await self.room.wait()
+        self.sent.append(asyncio.get_running_loop().create_future())
+        return self.sent[-1]
+
+    async def stop(self) -> None:
+        await self.stuck.wait()
+
+
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> type[FakeProducer]:
+    monkeypatch.setattr(module, "AIOKafkaProducer", FakeProducer)
+    return FakeProducer
+
+
+def log(**changes: object) -> tuple[Log, FakeProducer]:
+    made = Log(Settings(**changes), TOPICS)  # type: ignore[arg-type]
+    return made, made._producer
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_it_returns_when_every_record_is_acknowledged(producer: type[FakeProducer]) -> None:
+    made, fake = log()
+    appending = asyncio.create_task(made.append([RECORD, RECORD]))
+    await turn()
+    fake.sent[0].set_result(None)
+    await turn()
+    assert not appending.done()
+    fake.sent[1].set_result(None)
+    await appending
+
+
+async def test_a_delivery_without_events_needs_no_kafka(producer: type[FakeProducer]) -> None:
+    await log()[0].append([])
+
+
+async def test_after_the_deadline_the_sender_tries_again_and_the_sending_is_not_cancelled(
+    producer: type[FakeProducer],
+) -> None:
+    made, fake = log(ingress_deadline_seconds=0.01)
+    with pytest.raises(KafkaUnavailable, match="no acknowledgement"):
+        await made.append([RECORD])
+    assert not fake.sent[0].cancelled()
+
+
+async def test_what_waits_inside_the_producer_counts_against_the_limit(producer: type[FakeProducer]) -> None:
+    made, fake = log(ingress_max_pending=3)
+    fake.room.clear()
+    waiting = [asyncio.create_task(made.append([RECORD])) for _ in range(3)]
+    await turn()
+    with pytest.raises(KafkaUnavailable, match="waiting for Kafka already"):
+        await made.append([RECORD])
+    fake.room.set()
+    await turn()
+    for future in fake.sent:
+        future.set_result(None)
+    await asyncio.gather(*waiting)
+
+
+async def test_a_delivery_larger_than_the_limit_gets_its_turn_alone(producer: type[FakeProducer]) -> None:
+    made, fake = log(ingress_max_pending=1)
+    appending = asyncio.create_task(made.append([RECORD] * 5))
+    await turn()
+    for future in fake.sent:
+        future.set_result(None)
+    await appending
+
+
+async def test_a_failure_that_passes_is_tried_again_and_another_ends_the_process(
+    producer: type[FakeProducer],
+) -> None:
+    made, fake = log()
+    for error, final in ((KafkaConnectionError(), False), (OutOfOrderSequenceNumber(), True)):
+        appending = asyncio.create_task(made.append([RECORD]))
+        await turn()
+        fake.sent[-1].set_exception(error)
+        with pytest.raises(KafkaUnavailable):
+            await appending
+        assert made.failed.is_set() is final
+
+
+async def test_stopping_does_not_wait_for_ever_for_a_kafka_that_is_away(producer: type[FakeProducer]) -> None:
+    made, fake = log(ingress_drain_seconds=0.01)
+    fake.stuck.clear()
+    await asyncio.wait_for(made.stop(), 5)
+
+
+def test_a_body_limit_above_what_kafka_takes_is_refused_at_the_start() -> None:
+    require_room(Settings(), TOPICS)
+    with pytest.raises(ConfigError, match="INGRESS_MAX_BODY_BYTES"):
+        require_room(Settings(ingress_max_body_bytes=5_000_000), TOPICS)

@@ -1,0 +1,162 @@
+"""Lanes without Kafka: what waits for one, when it has room, and when a fetch must not be believed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from pipeline import topics
+from pipeline.errors import OffsetGap
+from pipeline.settings import Settings
+from processor import lanes as module
+from processor.lane import Lane, Site, contradiction
+from processor.lanes import Lanes
+from processor.watch import stalled
+from tests.unit.records import FakeRecord
+
+SITE = Site(Settings(processor_max_batch=10), topics.load(topics.default_file()), Path("unused"), "group")
+
+
+class FakeLane:
+    """Processes what it is given once `gate` is open."""
+
+    gate: asyncio.Event
+    batches: list[list[int]]
+
+    def __init__(self, number: int, site: Site) -> None:
+        self.number = number
+        self.is_open = False
+
+    def begin(self) -> None: ...
+
+    async def open(self) -> None:
+        self.is_open = True
+
+    async def process(self, records: list[FakeRecord]) -> None:
+        await self.gate.wait()
+        self.batches.append([record.offset for record in records])
+
+    async def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture
+def lane(monkeypatch: pytest.MonkeyPatch) -> type[FakeLane]:
+    class Fresh(FakeLane):
+        gate = asyncio.Event()
+        batches: list[list[int]] = []  # noqa: RUF012
+
+    monkeypatch.setattr(module, "Lane", cast("type[Lane]", Fresh))
+    return Fresh
+
+
+def records(first: int, count: int, size: int = 10) -> list[FakeRecord]:
+    return [FakeRecord(offset, b"x" * size) for offset in range(first, first + count)]
+
+
+async def until_taken(lanes: Lanes) -> None:
+    while not lanes.has_room(0):
+        await lanes.until_room(1.0)
+
+
+async def test_everything_that_waits_goes_into_the_next_batch(lane: type[FakeLane]) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    lanes.deliver(0, records(0, 1))
+    await asyncio.sleep(0)
+    for first in (1, 4, 7):
+        lanes.deliver(0, records(first, 3))
+    lane.gate.set()
+    await lanes.until_room(1.0)
+    await lanes.close()
+    assert [offset for batch in lane.batches for offset in batch] == list(range(10))
+    assert len(lane.batches) <= 2
+
+
+async def test_a_lane_has_no_room_while_two_batches_or_too_many_bytes_wait(
+    lane: type[FakeLane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKLOG_BYTES", 1000)
+    lanes = Lanes(SITE)
+    lanes.assign([0, 1])
+    lanes.deliver(0, records(0, 20))
+    lanes.deliver(1, records(0, 2, size=600))
+    assert not lanes.has_room(0)
+    assert not lanes.has_room(1)
+    assert not lanes.has_room(2)  # not ours
+    lane.gate.set()
+    await until_taken(lanes)
+    await lanes.close()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [records(11, 5), records(9, 5), records(0, 10), [FakeRecord(10, b""), FakeRecord(12, b"")]],
+    ids=["jump", "overlap", "backwards", "hole inside"],
+)
+async def test_a_fetch_that_does_not_go_on_where_the_last_one_ended_stops_everything(
+    lane: type[FakeLane], second: list[FakeRecord]
+) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    lanes.deliver(0, records(0, 10))
+    lanes.deliver(0, second)
+    with pytest.raises(OffsetGap):
+        lanes.failure.result()
+    lane.gate.set()
+    await lanes.close()
+
+
+async def test_what_waits_is_forgotten_when_the_partition_is_given_up(lane: type[FakeLane]) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    await asyncio.sleep(0)
+    lanes.deliver(0, records(0, 10))
+    lanes.deliver(0, records(10, 10))
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(lanes.revoke([0]))
+    await asyncio.sleep(0)
+    lane.gate.set()
+    await leaving
+    assert lane.batches == [list(range(10))] or lane.batches == []
+    lanes.deliver(0, records(20, 1))  # not ours any more
+    assert lanes.all == []
+
+
+async def test_a_lane_that_fails_is_the_failure_of_all(lane: type[FakeLane], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: FakeLane) -> None:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(lane, "open", broken)
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    with pytest.raises(OSError, match="no disk"):
+        await asyncio.wait_for(asyncio.shield(lanes.failure), 5)
+    await lanes.close()
+
+
+@pytest.mark.parametrize(
+    ("committed", "used", "words"),
+    [
+        (None, False, None),
+        (5, True, None),
+        (10, True, None),
+        (4, True, "expired"),
+        (11, True, "lost its end"),
+        (None, True, "forgot an empty group"),
+    ],
+)
+def test_a_log_that_contradicts_the_committed_offset_is_noticed(
+    committed: int | None, used: bool, words: str | None
+) -> None:
+    found = contradiction(committed, first=5, end=10, used=used)
+    assert (found is None) if words is None else (found is not None and words in found)
+
+
+def test_only_who_is_behind_can_be_stalled() -> None:
+    assert stalled(behind=True, idle_seconds=61, limit=60)
+    assert not stalled(behind=True, idle_seconds=59, limit=60)
+    assert not stalled(behind=False, idle_seconds=3600, limit=60)
