@@ -209,7 +209,7 @@ class System:
 
     async def lag(self) -> int:
         """Records on the events topic that the processors' group has not committed."""
-        group = f"{self.settings.topic_prefix}postlog-processor"
+        group = kafka.group_of(self.settings, "processor")
         client = AIOKafkaAdminClient(**kafka.client_options(self.settings))
         consumer = AIOKafkaConsumer(**kafka.client_options(self.settings))
         await client.start()
