@@ -18,11 +18,12 @@ def event(
     occurred_at: int | None = None,
     received_at: int = NOON,
     provider: str = "nexuspromail",
+    word: str | None = None,
 ) -> Event:
     return Event(
         provider=provider,
         type=kind,
-        provider_type=kind.value,
+        provider_type=kind.value if word is None else word,
         id=id,
         id_basis="id",
         email=email,

@@ -17,6 +17,7 @@ PURE = {
     "pipeline/contract.py",
     "pipeline/deadletter.py",
     "pipeline/errors.py",
+    "pipeline/providers.py",
     "pipeline/settings.py",
     "pipeline/suppression.py",
     "pipeline/topics.py",
