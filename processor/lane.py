@@ -168,9 +168,8 @@ class Lane:
         if committed < first:
             raise RecordsExpired(
                 f"{self._source.topic}-{self.number}: records {committed} to {first - 1} expired before they were "
-                f"processed. To accept their loss, stop all processors and reset the group to the earliest offset: "
-                f"kafka-consumer-groups.sh --group {self._site.group} --topic {self._source.topic}:{self.number} "
-                "--reset-offsets --to-earliest --execute"
+                "processed. To accept their loss, stop all processors and go on from the oldest record there is: "
+                f"postlog replay --from-offset {self.number}:{first} --skip-unprocessed"
             )
         return committed
 

@@ -35,6 +35,7 @@ PURE = {
     "console/lines.py",
     "console/metrics.py",
     "console/restarts.py",
+    "console/rewind.py",
     "console/sample.py",
     "console/tries.py",
     "lookup/answers.py",
