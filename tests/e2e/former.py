@@ -11,4 +11,5 @@ FORGOTTEN = "bounced.hard"
 
 if __name__ == "__main__":
     del TYPES["nexuspromail"][FORGOTTEN]  # type: ignore[attr-defined] # a dict, whatever its type says
-    runpy.run_module(sys.argv[1], run_name="__main__")
+    # Off the command line, which the service reads, too.
+    runpy.run_module(sys.argv.pop(), run_name="__main__")

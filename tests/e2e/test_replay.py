@@ -24,7 +24,7 @@ from pipeline import contract, deadletter, kafka
 from pipeline.providers import TYPES, type_of
 from pipeline.topics import Topic
 from tests.e2e.former import FORGOTTEN
-from tests.e2e.postlog import argv, postlog, whole
+from tests.e2e.postlog import argv, postlog, up, whole
 from tests.e2e.system import SESSION_SECONDS, System, running, until
 from tests.e2e.test_faults import RESET, load
 
@@ -225,6 +225,20 @@ def answer(system: System, text: bytes) -> int:
         os.close(slave)
 
 
+async def test_it_works_beside_an_up_without_processors(system: System, tmp_path: Path) -> None:
+    await processed(system, load(100, seed=21).bodies)
+
+    def beside() -> Result:
+        with up(tmp_path, "--processors", "0", **environment(system)) as without:
+            assert not [name for name in without.pids() if name.startswith("processor")]
+            return without.run("replay", "--from-beginning", "--yes")
+
+    result = await asyncio.to_thread(beside)
+    assert result.returncode == 0, result.stderr
+    assert f"--data {tmp_path}" in result.stdout
+    assert set((await offsets(system)).values()) == {0}
+
+
 async def test_events_nobody_processed_are_skipped_only_if_it_is_said(system: System) -> None:
     await processed(system, load(100, seed=17).bodies)
     ingress = system.start("ingress")
@@ -292,12 +306,7 @@ async def first_run_of(system: System, tmp_path: Path) -> dict[bytes, bytes]:
             for record in await system.records(system.topics.events):
                 event = contract.decode(record.value)
                 value = contract.encode(msgspec.structs.replace(event, type=type_of(event, TYPES)))
-                await producer.send(
-                    fresh.topics.events.name,
-                    value,
-                    key=record.key,
-                    partition=record.partition,
-                    headers=record.headers,
-                )
+                where = (record.key, record.partition)
+                await producer.send(fresh.topics.events.name, value, *where, headers=[*record.headers])
         await process(fresh)
         return await latest(fresh, fresh.topics.suppressions)

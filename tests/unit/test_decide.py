@@ -216,15 +216,19 @@ def test_a_replay_from_anywhere_leaves_the_same_state_and_drops_the_same_duplica
 def test_a_replay_after_a_word_became_known_ends_as_if_it_always_had_been(
     rows: list[tuple[str, str, str, int]],
 ) -> None:
-    at, log = NOON, []
+    at = NOON
+    before: list[FakeRecord] = []
+    after: list[FakeRecord] = []
     for offset, (email, word, identity, pause) in enumerate(rows):
         at += pause
-        kind = BEFORE["nexuspromail"].get(word, EventType.UNKNOWN)
-        log.append(record(offset, event(email, kind, id=identity, received_at=at, word=word), timestamp=at))
+        for log, types in ((before, BEFORE), (after, AFTER)):
+            kind = types["nexuspromail"].get(word, EventType.UNKNOWN)
+            log.append(record(offset, event(email, kind, id=identity, received_at=at, word=word), timestamp=at))
     mended, fresh = Memory(), Memory()
-    for entry in log:
+    for entry in before:
         mended.process([entry], BEFORE)
-    for entry in log:
+    for entry in before:
         mended.process([entry], AFTER)
+    for entry in after:
         fresh.process([entry], AFTER)
     assert (mended.markers, mended.entries) == (fresh.markers, fresh.entries)
