@@ -166,7 +166,7 @@ async def main(settings: Settings) -> None:
         return
     consumer = AIOKafkaConsumer(
         **kafka.client_options(settings),
-        group_id=f"{settings.topic_prefix}postlog-alerter",
+        group_id=kafka.group_of(settings, "alerter"),
         # The processor writes dead letters in transactions, and one of an aborted transaction comes again.
         isolation_level="read_committed",
         auto_offset_reset="earliest",

@@ -10,6 +10,7 @@ import click
 import stamina.instrumentation
 
 from console.environment import settings
+from console.replay import replay
 from console.send import send
 from console.status import status
 from console.suppressions import suppressions
@@ -53,6 +54,7 @@ def main(ctx: click.Context) -> None:
       postlog status                                    health, lag, rates
       postlog suppressions get someone@example.com      may this address be mailed?
       postlog suppressions --help                       list, export, import, add, remove
+      postlog replay --from 2h                          process events again
       postlog topics check                              is the cluster what topics.yaml says?
       postlog settings                                  the environment variables
 
@@ -65,7 +67,7 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, topics, settings):
+for command in (up, send, status, suppressions, replay, topics, settings):
     main.add_command(command)
 
 

@@ -45,8 +45,11 @@ def processes(settings: Settings, processors: int) -> list[Process]:
     return [
         Process("alerter", 1, settings.alerter_host, settings.alerter_port),
         Process("lookup", 1, settings.lookup_host, settings.lookup_port),
-        Process("processor", 1, settings.processor_host, settings.processor_port),
-        *(Process("processor", number, settings.processor_host, 0) for number in range(2, processors + 1)),
+        *(
+            # They share a host: only the first can have the settings' port.
+            Process("processor", number, settings.processor_host, settings.processor_port if number == 1 else 0)
+            for number in range(1, processors + 1)
+        ),
         Process("ingress", 1, settings.ingress_host, settings.ingress_port),
     ]
 
@@ -78,7 +81,7 @@ def running(planned: list[Process], kafka: str, pids: dict[str, int]) -> Running
         kafka=kafka,
         ingress=urls["ingress"],
         lookup=urls["lookup"],
-        processor=urls["processor"],
+        processor=urls.get("processor", ""),
         alerter=urls["alerter"],
         processors=[process.url for process in planned if process.kind == "processor"],
         pids=pids,

@@ -20,9 +20,10 @@ from pipeline.errors import PostlogError
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Addresses of a running system, `host:port` for Kafka, URLs for the services; `processor` is the first one.
+    """Addresses of a running system, `host:port` for Kafka, URLs for the services.
 
-    pids  process ids by service name, in run.json only
+    processor  the first one, empty if there is none
+    pids       process ids by service name, in run.json only
     """
 
     kafka: str

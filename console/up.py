@@ -24,7 +24,13 @@ from pipeline import settings as environment
     help="The settings' ports, or any that are free: then run.json and the ready file say which.",
 )
 @click.option("--ingress-workers", type=click.IntRange(1, 64), help="Ingress processes on the one port.")
-@click.option("--processors", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option(
+    "--processors",
+    type=click.IntRange(0, 64),
+    default=1,
+    show_default=True,
+    help="Processors; 0 while offsets are moved.",
+)
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path, dir_okay=False),

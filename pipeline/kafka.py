@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import stamina
 import structlog
@@ -101,6 +101,16 @@ async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, 
         )
         for name, partitions in described.items()
     }
+
+
+def group_of(settings: Settings, service: Literal["processor", "alerter"]) -> str:
+    """The name of a service's consumer group."""
+    return f"{settings.topic_prefix}postlog-{service}"
+
+
+def lane_id(group: str, partition: int) -> str:
+    """The transactional id of a lane: whoever starts a producer with it fences every other owner of the lane."""
+    return f"{group}-{partition}"
 
 
 async def check(settings: Settings) -> list[Difference]:

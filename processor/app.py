@@ -44,7 +44,7 @@ async def main(settings: Settings) -> None:
     if found is None:
         return
     topics, cluster = found
-    group = f"{settings.topic_prefix}postlog-processor"
+    group = kafka.group_of(settings, "processor")
     site = Site(settings=settings, topics=topics, folder=Path(settings.state_dir) / cluster / group, group=group)
     lanes = Lanes(site)
     site.folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
     app = BatchApp(
         site.group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
-        broker_client_id=f"{settings.topic_prefix}postlog-processor",
+        broker_client_id=site.group,
         broker_session_timeout=settings.processor_session_timeout_seconds,
         broker_heartbeat_interval=settings.processor_session_timeout_seconds / 3.5,
         broker_rebalance_timeout=settings.processor_session_timeout_seconds * 1.5,

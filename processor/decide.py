@@ -1,8 +1,9 @@
 """What follows from a batch of one partition's records: the heart of the processor.
 
 Pure but for the state it looks up: batch + state → changes, which the lane commits in one transaction. What always
-holds: the changes depend on the log alone (no clock but the records'), every record of the batch is either processed,
-counted as a duplicate, or a dead letter, and deciding a batch in one piece or in many leaves the same state.
+holds: the changes depend on the log and the table of types alone (no clock but the records'), every record of the
+batch is either processed, counted as a duplicate, or a dead letter, and deciding a batch in one piece or in many
+leaves the same state.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pipeline import contract, suppression
 from pipeline.contract import Event, Position, Record
 from pipeline.errors import NoRecipient, PostlogError, Undecodable
+from pipeline.providers import TYPES, Types, type_of
 from pipeline.suppression import Facts, Suppression
 from processor import dedup, suppressions
 from processor.dedup import Verdict
@@ -70,16 +74,19 @@ class _Entry:
         self.before = before
 
 
-def decide(records: Sequence[Record], state: State) -> Changes:
-    """The changes that follow from a batch of contiguous records of one partition; not empty."""
+def decide(records: Sequence[Record], state: State, types: Types = TYPES) -> Changes:
+    """The changes that follow from a batch of contiguous records of one partition; not empty.
+
+    types  what the providers' words mean now, which goes before what they meant when the record was written
+    """
     changes = Changes(end=records[-1].offset + 1)
-    entries = _read(records, changes)
+    entries = _read(records, types, changes)
     fresh = _drop_duplicates(entries, state.markers, changes)
     _suppress(fresh, state.suppressions, changes)
     return changes
 
 
-def _read(records: Sequence[Record], changes: Changes) -> list[_Entry]:
+def _read(records: Sequence[Record], types: Types, changes: Changes) -> list[_Entry]:
     """Decode every record; what does not decode is rejected, the rest is returned in order."""
     decode, origin, digest, key = contract.decode, contract.origin, dedup.digest, dedup.key
     entries = []
@@ -91,6 +98,9 @@ def _read(records: Sequence[Record], changes: Changes) -> list[_Entry]:
         except Undecodable as error:
             changes.rejected.append(Rejected(record, error))
             continue
+        means = type_of(event, types)
+        if means is not event.type:
+            event = msgspec.structs.replace(event, type=means)
         bucket = dedup.bucket(place.at)
         newest = max(newest, record.timestamp)
         identity = digest(event.provider, event.id)

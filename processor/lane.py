@@ -95,7 +95,7 @@ class Lane:
         started = time.monotonic()
         self._producer = AIOKafkaProducer(
             **kafka.client_options(self._site.settings),
-            transactional_id=f"{self._site.group}-{self.number}",
+            transactional_id=kafka.lane_id(self._site.group, self.number),
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             max_batch_size=PRODUCER_BATCH_BYTES,

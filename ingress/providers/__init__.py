@@ -14,6 +14,7 @@ from ingress.delivery import Delivery, Garbled, Reply, Told
 from ingress.providers import nexuspromail
 from pipeline import settings as environment
 from pipeline.contract import EventType
+from pipeline.providers import TYPES
 from pipeline.settings import Settings
 
 #: (delivery, secrets, now in seconds since the epoch): returns, or raises BadSignature or StaleDelivery.
@@ -65,16 +66,6 @@ PROVIDERS: Mapping[str, Provider] = {
         secrets=environment.webhook_secrets,
         verify=nexuspromail.verify,  # it signs no time, so a delivery cannot be too old
         read=nexuspromail.read,
-        types={
-            "delivered": EventType.DELIVERED,
-            "deferred": EventType.DEFERRED,
-            "opened": EventType.OPENED,
-            "clicked": EventType.CLICKED,
-            "bounced.soft": EventType.SOFT_BOUNCE,
-            "bounced.hard": EventType.HARD_BOUNCE,
-            "complained": EventType.COMPLAINT,
-            "unsubscribed": EventType.UNSUBSCRIBED,
-            "subscribed": EventType.SUBSCRIBED,
-        },
+        types=TYPES["nexuspromail"],
     ),
 }

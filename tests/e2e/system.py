@@ -58,8 +58,9 @@ async def until(condition: Callable[[], Coroutine[Any, Any, Any]], what: str, pa
 class Service:
     """One process of ours; `url` serves its health and metrics."""
 
-    def __init__(self, name: str, env: dict[str, str], port: int, folder: Path) -> None:
+    def __init__(self, name: str, env: dict[str, str], port: int, folder: Path, module: tuple[str, ...]) -> None:
         self.name = name
+        self._module = module
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"{name}-{port}.log"
         self.state = Path(env["STATE_DIR"])
@@ -67,7 +68,7 @@ class Service:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-W", "error", "-m", self.name]
+        argv = [sys.executable, "-W", "error", "-m", *self._module]
         return processes.start(argv, env=self._env, output=self.log)
 
     def restart(self) -> None:
@@ -103,12 +104,15 @@ class System:
 
     # --- services
 
-    def start(self, name: str, **env: str) -> Service:
-        """Start a service on a free port with a state folder of its own."""
+    def start(self, name: str, *, module: tuple[str, ...] = (), **env: str) -> Service:
+        """Start a service on a free port with a state folder of its own.
+
+        module  what to run, with its arguments, if it is not the package of that name
+        """
         port = processes.free_port()
         number = len(self.services)
         scratch = self._folder / "tmp"
-        scratch.mkdir(exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
         whole = {
             "PATH": os.environ["PATH"],
             "TMPDIR": str(scratch),
@@ -120,7 +124,7 @@ class System:
             f"{name.upper()}_PORT": str(port),
             **env,
         }
-        service = Service(name, whole, port, self._folder)
+        service = Service(name, whole, port, self._folder, module or (name,))
         self.services.append(service)
         return service
 
@@ -210,7 +214,7 @@ class System:
 
     async def lag(self) -> int:
         """Records on the events topic that the processors' group has not committed."""
-        group = f"{self.settings.topic_prefix}postlog-processor"
+        group = kafka.group_of(self.settings, "processor")
         client = AIOKafkaAdminClient(**kafka.client_options(self.settings))
         consumer = AIOKafkaConsumer(**kafka.client_options(self.settings))
         await client.start()

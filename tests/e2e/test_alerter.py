@@ -99,7 +99,7 @@ async def dead_letter(settings: Settings, event_type: str, value: bytes = b"{}")
 async def committed(settings: Settings, tp: TopicPartition) -> int:
     """The offset the alerter's group committed, 0 if none."""
     async with kafka.admin(settings) as client:
-        offsets = await client.list_consumer_group_offsets(f"{settings.topic_prefix}postlog-alerter")
+        offsets = await client.list_consumer_group_offsets(kafka.group_of(settings, "alerter"))
     return max(0, offsets[tp].offset) if tp in offsets else 0
 
 

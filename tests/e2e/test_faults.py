@@ -140,7 +140,7 @@ async def test_offsets_moved_back_with_kafkas_own_tool_reprocess_originals_and_s
     await system.deliver(ingress, sent.bodies)
     await check(system, sent)
     assert processor.stop() == 0
-    group, topic = f"{system.settings.topic_prefix}postlog-processor", system.topics.events.name
+    group, topic = kafka.group_of(system.settings, "processor"), system.topics.events.name
     servers = system.settings.kafka_bootstrap_servers
     arguments = ["--bootstrap-server", servers, "--group", group, "--topic", topic]
     done = tool(RESET, *arguments, "--reset-offsets", "--to-earliest", "--execute")

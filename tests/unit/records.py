@@ -21,12 +21,13 @@ def event(
     received_at: int = NOON,
     provider: str | None = None,
     raw: bytes = b"{}",
+    word: str | None = None,
 ) -> Event:
     """provider None: the one that may say this."""
     return Event(
         provider=provider or ("operator" if kind in OPERATORS else "nexuspromail"),
         type=kind,
-        provider_type=kind.value,
+        provider_type=kind.value if word is None else word,
         id=id,
         id_basis="id",
         email=email,

@@ -17,6 +17,13 @@ from pipeline.settings import Settings, load
 FOLDER = Folder(Path("data"))
 
 
+def test_everything_else_runs_without_processors() -> None:
+    planned = plan.processes(Settings(), processors=0)
+    assert [process.name for process in planned] == ["alerter", "lookup", "ingress"]
+    running = plan.running(planned, "127.0.0.1:9092", {})
+    assert (running.processor, running.processors) == ("", [])
+
+
 def test_every_service_runs_once_and_the_processor_as_often_as_wished() -> None:
     planned = plan.processes(Settings(), processors=3)
     assert [process.name for process in planned] == [

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline import contract, suppression
 from pipeline.contract import EventType, Position, Record
 from pipeline.errors import NoRecipient, Undecodable
+from pipeline.providers import TYPES, Types
 from processor.decide import Changes, State, age_label, decide
 from processor.dedup import WINDOW_MS
 from tests.unit.records import NOON, FakeRecord, event, record
@@ -20,13 +21,13 @@ class Memory:
         self.markers: dict[bytes, bytes] = {}
         self.entries: dict[bytes, bytes] = {}
 
-    def process(self, records: list[FakeRecord]) -> Changes:
+    def process(self, records: list[FakeRecord], types: Types = TYPES) -> Changes:
         state = State(
             lambda keys: [self.markers.get(key) for key in keys],
             lambda keys: [self.entries.get(key) for key in keys],
         )
         log: list[Record] = [*records]
-        changes = decide(log, state)
+        changes = decide(log, state, types)
         self.markers |= changes.seen
         self.entries |= changes.suppressions
         return changes
@@ -118,6 +119,25 @@ def test_an_unknown_type_passes_through_counted() -> None:
     assert not changes.suppressions
 
 
+BEFORE: Types = {"nexuspromail": {"read": EventType.OPENED}}
+AFTER: Types = {"nexuspromail": {"read": EventType.OPENED, "bounce": EventType.HARD_BOUNCE}}
+
+
+def test_a_word_counts_by_the_present_table_whatever_the_record_says() -> None:
+    stored = record(0, event(kind=EventType.UNKNOWN, word="bounce"))
+    assert Memory().process([stored], BEFORE).processed == {("nexuspromail", "unknown"): 1}
+    memory = Memory()
+    assert memory.process([stored], AFTER).processed == {("nexuspromail", "hard_bounce"): 1}
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_a_type_stands_where_the_table_does_not_have_its_word_or_its_provider() -> None:
+    bounce = event(id="1", word="gone")
+    other = event("bob@x.io", EventType.COMPLAINT, id="2", provider="other", word="bounce")
+    changes = Memory().process([record(0, bounce), record(1, other)], AFTER)
+    assert changes.processed == {("nexuspromail", "hard_bounce"): 1, ("other", "complaint"): 1}
+
+
 def test_nothing_is_written_for_an_address_whose_facts_did_not_change() -> None:
     memory = Memory()
     memory.process([record(0, event(id="1"))])
@@ -185,3 +205,35 @@ def test_a_replay_from_anywhere_leaves_the_same_state_and_drops_the_same_duplica
     again = [memory.process([r]).duplicates.total() for r in log[start:]]
     assert again == verdicts[start:]
     assert (memory.markers, memory.entries) == (markers, entries)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a@x.io", "b@x.io"]),
+            st.sampled_from(["read", "bounce", "none's"]),
+            st.sampled_from(["1", "2", "3", "4"]),
+            st.integers(0, WINDOW_MS),
+        ),
+        max_size=12,
+    )
+)
+def test_a_replay_after_a_word_became_known_ends_as_if_it_always_had_been(
+    rows: list[tuple[str, str, str, int]],
+) -> None:
+    at = NOON
+    before: list[FakeRecord] = []
+    after: list[FakeRecord] = []
+    for offset, (email, word, identity, pause) in enumerate(rows):
+        at += pause
+        for log, types in ((before, BEFORE), (after, AFTER)):
+            kind = types["nexuspromail"].get(word, EventType.UNKNOWN)
+            log.append(record(offset, event(email, kind, id=identity, received_at=at, word=word), timestamp=at))
+    mended, fresh = Memory(), Memory()
+    for entry in before:
+        mended.process([entry], BEFORE)
+    for entry in before:
+        mended.process([entry], AFTER)
+    for entry in after:
+        fresh.process([entry], AFTER)
+    assert (mended.markers, mended.entries) == (fresh.markers, fresh.entries)

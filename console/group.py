@@ -1,0 +1,108 @@
+"""The processors' consumer group: who is in it, where it stands, and putting it somewhere else.
+
+A shell over aiokafka; `console.rewind` holds the rules. Nothing here joins the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CommitFailedError, for_code
+
+from console.rewind import Partition
+from pipeline import kafka
+from pipeline.errors import PostlogError
+from pipeline.settings import Settings
+
+#: Lanes that are fenced at once: each is a producer with connections of its own.
+_FENCED_AT_ONCE = 4
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One process in the group."""
+
+    client: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The group on a cluster that answers. Made by `open_group`."""
+
+    settings: Settings
+    name: str
+    topic: str
+    _admin: AIOKafkaAdminClient
+    _consumer: AIOKafkaConsumer
+    _partitions: list[TopicPartition]
+
+    async def members(self) -> list[Member]:
+        """Who holds the group now; empty means that its offsets may be moved. Raises KafkaError."""
+        [response] = await self._admin.describe_consumer_groups([self.name])
+        [found] = response.to_object()["groups"]
+        if found["error_code"]:
+            raise for_code(found["error_code"])(self.name)
+        return [Member(m["client_id"], m["client_host"].removeprefix("/")) for m in found["members"]]
+
+    async def partitions(self) -> list[Partition]:
+        """Where the log and the group stand. Raises KafkaError."""
+        beginnings = await self._consumer.beginning_offsets(self._partitions)
+        ends = await self._consumer.end_offsets(self._partitions)
+        offsets = await self._admin.list_consumer_group_offsets(self.name)
+        committed = {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
+        return [Partition(tp.partition, beginnings[tp], ends[tp], committed.get(tp)) for tp in self._partitions]
+
+    async def first_at(self, at: int) -> dict[int, int | None]:
+        """Offset of the first record that arrived at `at` (ms) or later, by partition; None where there is none."""
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, at))
+        return {tp.partition: place and place.offset for tp, place in found.items()}
+
+    async def fence(self, partitions: Collection[int]) -> None:
+        """End what a processor that is no member any more might still commit: one that froze, and may thaw.
+
+        Its transaction would carry the former offset, and undo ours. Raises KafkaError.
+        """
+        room = asyncio.Semaphore(_FENCED_AT_ONCE)
+
+        async def fence(number: int) -> None:
+            producer = AIOKafkaProducer(
+                **kafka.client_options(self.settings), transactional_id=kafka.lane_id(self.name, number)
+            )
+            async with room, producer:
+                pass
+
+        await asyncio.gather(*[fence(number) for number in partitions])
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Put the group at these offsets, by partition.
+
+        Raises PostlogError if somebody has joined meanwhile, which Kafka itself checks, and KafkaError.
+        """
+        try:
+            await self._consumer.commit({TopicPartition(self.topic, n): offset for n, offset in offsets.items()})
+        except CommitFailedError:
+            raise PostlogError(
+                f"a processor joined {self.name} meanwhile, and nothing was changed: stop it, and try again"
+            ) from None
+
+
+@asynccontextmanager
+async def open_group(settings: Settings) -> AsyncIterator[Group]:
+    """The processors' group. Raises ConfigError, KafkaUnavailable, TopicsMismatch."""
+    events = (await kafka.require_topics(settings)).events
+    name = kafka.group_of(settings, "processor")
+    partitions = [TopicPartition(events.name, number) for number in range(events.partitions)]
+    async with kafka.admin(settings) as admin:
+        consumer = AIOKafkaConsumer(**kafka.client_options(settings), group_id=name, enable_auto_commit=False)
+        try:
+            await consumer.start()
+            consumer.assign(partitions)
+            yield Group(settings, name, events.name, admin, consumer, partitions)
+        finally:
+            await consumer.stop()

@@ -1,0 +1,195 @@
+"""`postlog replay`: process events again, by moving the processors' offsets back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from console import options, replay_report, rewind
+from console.group import Group, Member, open_group
+from console.rewind import Move, Partition
+from console.running import Folder
+from pipeline.errors import PostlogError
+from pipeline.settings import Settings
+
+#: Seconds between two looks at a group that is not empty yet.
+EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for. at is a time in ms, offsets are (partition, offset); neither means the beginning."""
+
+    at: int | None
+    offsets: Sequence[tuple[int, int]]
+    dry_run: bool
+    yes: bool
+    skip_unprocessed: bool
+    wait: float
+    as_json: bool
+    folder: Path
+
+
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    try:
+        return None if text is None else rewind.moment(text, int(time.time() * 1000))
+    except PostlogError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _offsets(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[tuple[int, int]]:
+    try:
+        return [rewind.offset(text) for text in texts]
+    except PostlogError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option("--from", "since", metavar="TIME", callback=_moment, help="Events that arrived at TIME or later.")
+@click.option(
+    "--from-offset",
+    "offsets",
+    metavar="P:O",
+    multiple=True,
+    callback=_offsets,
+    help="Partition P from offset O; repeatable.",
+)
+@click.option("--from-beginning", is_flag=True, help="Everything that is still on the log.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait as long for the last processor to be out of the group.",
+)
+@click.option(
+    "--skip-unprocessed",
+    is_flag=True,
+    help="Also move forward, past events that were never processed: nobody will process them.",
+)
+@options.as_json
+@options.data
+@click.pass_obj
+def replay(
+    environ: options.Environ,
+    *,
+    since: int | None,
+    offsets: list[tuple[int, int]],
+    from_beginning: bool,
+    dry_run: bool,
+    yes: bool,
+    wait: float,
+    skip_unprocessed: bool,
+    as_json: bool,
+    folder: Folder,
+) -> None:
+    """Process events again, by moving the processors' offsets back.
+
+    Stop all processors first, and start them again afterwards. Originals are processed again with the same result,
+    duplicates are still dropped; after a word of a provider was added to the table, events with that word count.
+
+    TIME is a duration back from now (2h, 3d), a day (2026-01-31) or RFC 3339, in UTC unless it says otherwise. It
+    is compared with the time at which Kafka took the event.
+
+    Exits with 0 if the offsets are where they should be, 1 if not, 2 if the command is wrong.
+
+    \b
+      postlog replay --from 2h --dry-run
+      postlog replay --from 2026-01-31T08:00:00Z
+      postlog replay --from-offset 3:1200 --from-offset 4:0 --yes
+    """
+    if [since is not None, bool(offsets), from_beginning].count(True) != 1:
+        raise click.UsageError("give one of --from TIME, --from-offset P:O and --from-beginning")
+    wish = Wish(
+        at=since,
+        offsets=offsets,
+        dry_run=dry_run,
+        yes=yes,
+        skip_unprocessed=skip_unprocessed,
+        wait=wait,
+        as_json=as_json,
+        folder=folder.path,
+    )
+    try:
+        asyncio.run(_replay(options.cluster_settings(environ, folder), wish))
+    except KafkaError as error:
+        raise PostlogError(f"Kafka refused: {error or type(error).__name__}") from None
+
+
+async def _replay(settings: Settings, wish: Wish) -> None:
+    async with open_group(settings) as group:
+        # A dry run changes nothing, so that it may look while processors work.
+        if not wish.dry_run:
+            await _until_empty(group, settings, wish)
+        moves = await _moves(group, wish)
+        report = replay_report.of(group.name, group.topic, moves, wish.folder)
+        if not wish.as_json:
+            options.printer().print(replay_report.render(report))
+        refused = rewind.refusal(moves)
+        if refused and not wish.skip_unprocessed:
+            raise PostlogError(refused)
+        if refused:
+            click.echo(f"warning: {report.skipped} events will never be processed", err=True)
+        changed = rewind.offsets(moves)
+        if changed and not wish.dry_run:
+            _confirm(report, wish)
+            await group.fence(changed)
+            if rewind.offsets(await _moves(group, wish)) != changed:
+                raise PostlogError("the group or the log moved meanwhile, and nothing was changed: try again")
+            await group.commit({partition: new for partition, (_, new) in changed.items()})
+            report = msgspec.structs.replace(report, done=True)
+        click.echo(msgspec.json.encode(report) if wish.as_json else replay_report.ending(report))
+
+
+async def _moves(group: Group, wish: Wish) -> list[Move]:
+    partitions: list[Partition] = await group.partitions()
+    if wish.offsets:
+        return rewind.to_offsets(partitions, wish.offsets)
+    if wish.at is None:
+        return rewind.to_beginning(partitions)
+    return rewind.to_times(partitions, await group.first_at(wish.at))
+
+
+async def _until_empty(group: Group, settings: Settings, wish: Wish) -> None:
+    """Return once nobody is in the group. Raises PostlogError if somebody still is when the wait is over."""
+    members = await group.members()
+    if members and wish.wait:
+        members = await _leaving(group, members, wish.wait)
+    if members:
+        raise PostlogError(replay_report.in_use(group.name, members, settings.processor_session_timeout_seconds))
+
+
+async def _leaving(group: Group, members: list[Member], seconds: float) -> list[Member]:
+    """Who is still there when that time is over, with a countdown where somebody sees it."""
+    deadline = time.monotonic() + seconds
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        click.echo(replay_report.waiting(group.name, members, seconds), err=True)
+    with console.status("") as status:
+        while members and (left := deadline - time.monotonic()) > 0:
+            status.update(replay_report.waiting(group.name, members, left))
+            await asyncio.sleep(min(EVERY, left))
+            members = await group.members()
+    return members
+
+
+def _confirm(report: replay_report.Report, wish: Wish) -> None:
+    if wish.yes:
+        return
+    if not sys.stdin.isatty():
+        raise PostlogError(
+            "nobody is there to confirm it: repeat the command with --yes, or look first with --dry-run"
+        )
+    if not click.confirm(f"Move {report.group} and process {report.again} events again?", err=True):
+        raise PostlogError("nothing was changed")

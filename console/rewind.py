@@ -1,0 +1,159 @@
+"""Where a group's offsets go when events are processed again, and what that means for every partition.
+
+Pure: values in, values out; `console.group` reads and writes the offsets. What always holds: every partition has an
+answer, no answer lies outside the log, and a partition whose events would be skipped is named as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from pipeline.errors import PostlogError
+
+_DURATION = re.compile(r"(?:\d+[smhdw])+")
+_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of the events topic as it is: the log is [beginning, end), committed is None if nothing is."""
+
+    number: int
+    beginning: int
+    end: int
+    committed: int | None
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to one partition.
+
+    committed  where the group is: a group that never committed is at the beginning
+    new        where it goes; the same if nothing is to be done
+    again      events that are processed again
+    skipped    events that nobody has processed and nobody will: they lie between, or have expired
+    gone       events before the beginning, which retention has removed, if they were asked for
+    """
+
+    partition: int
+    committed: int
+    new: int
+    end: int
+    again: int
+    skipped: int
+    gone: int
+
+
+def moment(text: str, now: int) -> int:
+    """A time in ms: `2h`, `3d12h` before now (ms), `2026-01-31`, or RFC 3339; in UTC unless it says otherwise.
+
+    Raises PostlogError saying what is allowed.
+    """
+    if _DURATION.fullmatch(text):
+        ago = sum(int(number) * _MS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
+        return max(now - ago, 0)
+    try:
+        given = datetime.fromisoformat(text)
+        return max(int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp() * 1000), 0)
+    except (ValueError, OverflowError):
+        raise PostlogError(
+            f"{text!r} is no time: give a duration back from now like 2h or 3d, a day like 2026-01-31, "
+            "or RFC 3339 like 2026-01-31T08:00:00Z"
+        ) from None
+
+
+def offset(text: str) -> tuple[int, int]:
+    """Partition and offset in `P:O`. Raises PostlogError."""
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,18})", text, re.ASCII)
+    if not found:
+        raise PostlogError(f"{text!r} is not PARTITION:OFFSET, like 3:1200")
+    return int(found[1]), int(found[2])
+
+
+def to_beginning(partitions: Sequence[Partition]) -> list[Move]:
+    """Everything that is still on the log."""
+    return [_move(p, p.beginning, gone=p.beginning) for p in partitions]
+
+
+def to_times(partitions: Sequence[Partition], found: Mapping[int, int | None]) -> list[Move]:
+    """The first record that arrived at the time or later, by partition; None where there is none: nothing to do."""
+    moves = []
+    for p in partitions:
+        new = found.get(p.number)
+        if new is None:
+            moves.append(_stay(p))
+        else:
+            moves.append(_move(p, new, gone=p.beginning if new <= p.beginning else 0))
+    return moves
+
+
+def to_offsets(partitions: Sequence[Partition], wanted: Sequence[tuple[int, int]]) -> list[Move]:
+    """These offsets; partitions that are not named stay.
+
+    Raises PostlogError for a partition that does not exist or is named twice, and an offset past the end.
+    """
+    by_number = {p.number: p for p in partitions}
+    asked: dict[int, int] = {}
+    for number, new in wanted:
+        if number not in by_number:
+            raise PostlogError(f"{number}:{new}: there is no partition {number}, they are 0 to {max(by_number)}")
+        if number in asked:
+            raise PostlogError(f"{number}:{new}: partition {number} is named twice")
+        if new > by_number[number].end:
+            raise PostlogError(f"{number}:{new}: the log of partition {number} ends at {by_number[number].end}")
+        asked[number] = new
+    return [
+        _move(p, asked[p.number], gone=max(p.beginning - asked[p.number], 0)) if p.number in asked else _stay(p)
+        for p in partitions
+    ]
+
+
+def offsets(moves: Sequence[Move]) -> dict[int, tuple[int, int]]:
+    """(from, to) of the partitions that move. Unlike a log's end it stays the same while events arrive."""
+    return {move.partition: (move.committed, move.new) for move in moves if move.new != move.committed}
+
+
+def refusal(moves: Sequence[Move]) -> str | None:
+    """Why these moves need the operator's explicit word, None if they do not."""
+    skipping = [move for move in moves if move.skipped]
+    if not skipping:
+        return None
+    listed = ", ".join(f"{m.partition} ({m.committed} to {m.new - 1})" for m in skipping)
+    return (
+        f"{sum(m.skipped for m in skipping)} events would never be processed, because the new offset is past the "
+        f"committed one in partition {listed}. Start from an earlier time, or accept it with --skip-unprocessed"
+    )
+
+
+def way_back(moves: Sequence[Move]) -> list[str]:
+    """The arguments of `postlog` that put the group back to where it was; empty if nothing moves."""
+    moved = offsets(moves)
+    if not moved:
+        return []
+    options = [option for number, (was, _) in moved.items() for option in ("--from-offset", f"{number}:{was}")]
+    # What lies between was processed before, so that skipping it then loses nothing.
+    forward = ["--skip-unprocessed"] if any(new < was for was, new in moved.values()) else []
+    return ["replay", *options, *forward]
+
+
+def _stay(p: Partition) -> Move:
+    at = p.beginning if p.committed is None else p.committed
+    return Move(partition=p.number, committed=at, new=at, end=p.end, again=0, skipped=0, gone=0)
+
+
+def _move(p: Partition, wanted: int, *, gone: int) -> Move:
+    at = p.beginning if p.committed is None else p.committed
+    new = max(wanted, p.beginning)
+    return Move(
+        partition=p.number,
+        committed=at,
+        new=new,
+        end=p.end,
+        again=max(at - new, 0),
+        skipped=max(new - at, 0),
+        gone=gone,
+    )
