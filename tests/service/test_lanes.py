@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +27,9 @@ class FakeLane:
     gate: asyncio.Event
     batches: list[list[int]]
 
-    def __init__(self, number: int, site: Site) -> None:
+    owes_too_much = False
+
+    def __init__(self, number: int, site: Site, call_ended: Callable[[], None]) -> None:
         self.number = number
         self.is_open = False
 
@@ -35,9 +38,11 @@ class FakeLane:
     async def open(self) -> None:
         self.is_open = True
 
-    async def process(self, records: list[FakeRecord]) -> None:
+    async def work(self, records: list[FakeRecord]) -> None:
         await self.gate.wait()
         self.batches.append([record.offset for record in records])
+
+    async def finish_calls(self) -> None: ...
 
     async def close(self) -> None:
         self.is_open = False

@@ -140,6 +140,14 @@ def test_ages_of_duplicates_have_four_labels() -> None:
     ]
 
 
+def test_originals_owe_calls_to_who_wants_their_type_and_duplicates_owe_none() -> None:
+    bounce, opened = event(id="1"), event(id="2", kind=EventType.OPENED)
+    log: list[Record] = [record(5, bounce), record(6, bounce), record(7, opened), record(8, event(None, id="3"))]
+    nothing = State(lambda keys: [None] * len(keys), lambda keys: [None] * len(keys))
+    changes = decide(log, nothing, {EventType.HARD_BOUNCE: ("crm", "audit"), EventType.OPENED: ("audit",)})
+    assert [(call.handler, call.offset) for call in changes.calls] == [("crm", 5), ("audit", 5), ("audit", 7)]
+
+
 LOGS = st.lists(
     st.tuples(
         st.sampled_from(["a@x.io", "b@x.io"]),
