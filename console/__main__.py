@@ -52,6 +52,7 @@ def main(ctx: click.Context) -> None:
       postlog send --sample 1000 --duplicates 0.1       post sample deliveries to it
       postlog status                                    health, lag, rates
       postlog suppressions get someone@example.com      may this address be mailed?
+      postlog suppressions --help                       list, export, import, add, remove
       postlog topics check                              is the cluster what topics.yaml says?
       postlog settings                                  the environment variables
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,9 @@ import click
 import msgspec
 from rich.console import Console
 
+from console import rows
 from console.running import Folder, Running
+from pipeline import contract, operators
 from pipeline import settings as environment
 from pipeline.settings import Settings
 
@@ -49,6 +53,52 @@ def data(command: F) -> F:
 def as_json(command: F) -> F:
     """--json, named `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def lookup(command: F) -> F:
+    """--url, where lookup is."""
+    return click.option("--url", help="The lookup API, if not the running system's.")(command)
+
+
+def _email(_: click.Context, __: click.Parameter, given: str) -> str:
+    email = contract.address(given)
+    if email is None:
+        raise click.BadParameter(f"{given!r} is not an address like someone@example.com")
+    return email
+
+
+def an_address(command: F) -> F:
+    """ADDRESS, normalised, named `email`."""
+    return click.argument("email", metavar="ADDRESS", callback=_email)(command)
+
+
+def _text(name: str, given: str, longest: int) -> str:
+    try:
+        return rows.text(name, given, longest)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def reason(_: click.Context, parameter: click.Parameter, given: str) -> str:
+    """Checks --because; one that is required must not be blank."""
+    found = _text("because", given, operators.LONGEST_BECAUSE)
+    if parameter.required and not found:
+        raise click.BadParameter("say why, in a few words")
+    return found
+
+
+def _who(_: click.Context, __: click.Parameter, given: str | None) -> str:
+    if given is not None:
+        return _text("who", given, operators.LONGEST_WHO)
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"[: operators.LONGEST_WHO]
+    except (ImportError, KeyError, OSError):
+        raise click.BadParameter("this machine does not know who you are: give --who") from None
+
+
+def who(command: F) -> F:
+    """--who; whoever is logged in, if not given."""
+    return click.option("--who", callback=_who, help="Who says so; you on this machine, if not given.")(command)
 
 
 def cluster_settings(environ: Environ, folder: Folder) -> Settings:

@@ -17,10 +17,10 @@ import msgspec
 
 from pipeline import contract
 from pipeline.errors import Undecodable
-from pipeline.suppression import Cause, Span
+from pipeline.suppression import Cause, Span, Word
 
 #: Version of the rows. Change it whenever what `ready_made` writes changes, and every list is rebuilt.
-LAYOUT = 1
+LAYOUT = 2
 
 #: First byte of a row. Behind the first two stands an answer's JSON, behind the last a record's value as it came.
 _SUPPRESSED, _NOT_SUPPRESSED, _UNREAD = b"s", b"n", b"?"
@@ -42,12 +42,19 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
+class KnownFacts(msgspec.Struct, frozen=True, gc=False):
+    """The one fact that an answer shows as it is."""
+
+    word: Word | None = None
+
+
 class Known(msgspec.Struct, frozen=True, gc=False):
     """The fields of `pipeline.suppression.Suppression` that answers need; the others are not even decoded."""
 
     suppressed: bool
     causes: dict[Cause, Span]
     updated_at: int
+    facts: KnownFacts = KnownFacts()
     v: Literal[1] = 1
 
 
@@ -58,6 +65,15 @@ class Times(msgspec.Struct, frozen=True, gc=False):
     latest: str
 
 
+class Spoken(msgspec.Struct, frozen=True, gc=False):
+    """An operator's latest word; at is RFC 3339."""
+
+    type: Literal["suppressed", "reinstated"]
+    who: str
+    because: str
+    at: str
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What is known about one address. An address the list does not know is not suppressed; updated_at is None."""
 
@@ -65,6 +81,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     suppressed: bool | None
     causes: dict[Cause, Times]
     updated_at: str | None
+    operator: Spoken | None = None
     error: str = ""
 
 
@@ -103,7 +120,9 @@ def ready_made(email: str, value: bytes) -> bytes:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(contract.explain(error)) from None
     causes = {cause: Times(rfc3339(span.first), rfc3339(span.latest)) for cause, span in known.causes.items()}
-    answer = Answer(email, known.suppressed, causes, rfc3339(known.updated_at))
+    word = known.facts.word
+    spoken = Spoken(word.type, word.who, word.because, rfc3339(word.at)) if word else None
+    answer = Answer(email, known.suppressed, causes, rfc3339(known.updated_at), spoken)
     return (_SUPPRESSED if known.suppressed else _NOT_SUPPRESSED) + _encode(answer)
 
 

@@ -2,7 +2,8 @@
 
 A shell over aiohttp; `lookup.questions` and `lookup.answers` hold the rules, the follower keeps the store.
 
-    GET  /suppressions/{email}   what is known about one address; 200 also for one the list does not know
+    GET  /suppressions/{email}   what is known about one address, `operator` being an operator's latest word if there
+                                 is one; 200 also for one the list does not know
     POST /suppressions/check     {"emails": [...]}: a verdict for each, in order; one that is no address gets an error
     GET  /suppressions           the list as lines of JSON in key order, the last line {"next": ...} being the cursor;
                                  after=ADDRESS begins behind it, limit=1000 (0: all), suppressed=true (false, all)

@@ -52,6 +52,7 @@ class EventType(enum.StrEnum):
     COMPLAINT = "complaint"
     UNSUBSCRIBED = "unsubscribed"
     SUBSCRIBED = "subscribed"
+    SUPPRESSED = "suppressed"  # an operator's decision not to mail
     REINSTATED = "reinstated"  # an operator's decision that what is older no longer counts
     UNKNOWN = "unknown"
 

@@ -13,7 +13,7 @@ import msgspec
 from pipeline.contract import explain
 from pipeline.errors import Undecodable
 
-Cause = Literal["hard_bounce", "complaint", "unsubscribed"]
+Cause = Literal["hard_bounce", "complaint", "unsubscribed", "operator"]
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -31,16 +31,28 @@ class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
     type: Literal["subscribed", "unsubscribed"]
 
 
+class Word(msgspec.Struct, frozen=True, order=True, gc=False):
+    """An operator's latest word, with who said it and why. Ordered by time, then id, as a Choice is."""
+
+    at: int
+    id: str
+    type: Literal["suppressed", "reinstated"]
+    who: str
+    because: str
+
+
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything known about mailing an address. Nothing is ever taken back here, so joining order cannot matter.
 
-    reinstated  an operator's word in ms: what is older no longer counts, but stays known
+    reinstated  when an operator said so last, in ms: what is older no longer counts, but stays known. Apart from
+                `word`, since what it outdated stays outdated whatever an operator says later
     """
 
     hard_bounce: Span | None = None
     complaint: Span | None = None
     choice: Choice | None = None
     reinstated: int | None = None
+    word: Word | None = None
 
     def causes(self) -> dict[Cause, Span]:
         """What stands against mailing the address now; at the very moment of a reinstatement the cause still does."""
@@ -52,6 +64,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             standing["complaint"] = self.complaint
         if self.choice and self.choice.type == "unsubscribed" and self.choice.at >= since:
             standing["unsubscribed"] = Span(self.choice.at, self.choice.at)
+        if self.word and self.word.type == "suppressed":
+            standing["operator"] = Span(self.word.at, self.word.at)
         return standing
 
     def updated_at(self) -> int:
@@ -61,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             self.complaint.latest if self.complaint else 0,
             self.choice.at if self.choice else 0,
             self.reinstated or 0,
+            self.word.at if self.word else 0,
         )
 
 

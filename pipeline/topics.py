@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from pipeline.errors import ConfigError
 
-Service = Literal["ingress", "processor", "alerter", "lookup"]
+Service = Literal["ingress", "processor", "alerter", "lookup", "console"]
 
 
 class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

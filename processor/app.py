@@ -6,6 +6,7 @@ A shell. Faust brings the consumer group; lanes bring state, exactly once and th
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ async def main(settings: Settings) -> None:
     site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers)
     lanes = Lanes(site)
     site.folder.mkdir(parents=True, exist_ok=True)
+    _collect_seldom()
     app = build(site, lanes)
     async with Watch(site, lanes, app) as watch:
         web_app = web.Application()
@@ -63,6 +65,16 @@ async def main(settings: Settings) -> None:
 
 async def _look_around(settings: Settings) -> tuple[Topics, str]:
     return await kafka.require_topics(settings), await kafka.cluster_id(settings)
+
+
+def _collect_seldom() -> None:
+    """Tell the garbage collector that tens of thousands of records in memory are normal, and hold no cycles.
+
+    With its defaults it walks all of them again and again: a fifth of the processor's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
 
 
 def build(site: Site, lanes: Lanes) -> BatchApp:

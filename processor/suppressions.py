@@ -7,8 +7,14 @@ a reinstatement is one more fact, and what it outdates is decided when the cause
 
 from __future__ import annotations
 
+from typing import Literal, TypeVar
+
+from pipeline import operators
 from pipeline.contract import Event, EventType
-from pipeline.suppression import Choice, Facts, Span
+from pipeline.suppression import Choice, Facts, Span, Word
+
+#: Of two the greater one counts.
+Said = TypeVar("Said", Choice, Word)
 
 #: The types that say something about mailing an address; all others pass through.
 SPEAKING = frozenset(
@@ -17,13 +23,17 @@ SPEAKING = frozenset(
         EventType.COMPLAINT,
         EventType.UNSUBSCRIBED,
         EventType.SUBSCRIBED,
+        EventType.SUPPRESSED,
         EventType.REINSTATED,
     }
 )
 
 
 def facts_of(event: Event) -> Facts:
-    """What one event says by itself; nothing for a type that does not speak about suppression."""
+    """What one event says by itself; nothing for a type that does not speak about suppression.
+
+    Operators' types count only from an operator: a provider that could say them would overrule everybody.
+    """
     at = event.at
     match event.type:
         case EventType.HARD_BOUNCE:
@@ -34,10 +44,17 @@ def facts_of(event: Event) -> Facts:
             return Facts(choice=Choice(at, event.id, "unsubscribed"))
         case EventType.SUBSCRIBED:
             return Facts(choice=Choice(at, event.id, "subscribed"))
-        case EventType.REINSTATED:
-            return Facts(reinstated=at)
+        case EventType.SUPPRESSED if event.provider == operators.PROVIDER:
+            return Facts(word=_word(event, "suppressed"))
+        case EventType.REINSTATED if event.provider == operators.PROVIDER:
+            return Facts(word=_word(event, "reinstated"), reinstated=at)
         case _:
             return Facts()
+
+
+def _word(event: Event, kind: Literal["suppressed", "reinstated"]) -> Word:
+    said = operators.said(event)
+    return Word(event.at, event.id, kind, said.who, said.because)
 
 
 def join(one: Facts, other: Facts) -> Facts:
@@ -49,6 +66,7 @@ def join(one: Facts, other: Facts) -> Facts:
         reinstated=one.reinstated
         if other.reinstated is None
         else max(other.reinstated, one.reinstated or other.reinstated),
+        word=_latest(one.word, other.word),
     )
 
 
@@ -58,7 +76,7 @@ def _span(one: Span | None, other: Span | None) -> Span | None:
     return Span(min(one.first, other.first), max(one.latest, other.latest))
 
 
-def _latest(one: Choice | None, other: Choice | None) -> Choice | None:
+def _latest(one: Said | None, other: Said | None) -> Said | None:
     if one is None or other is None:
         return one or other
     return max(one, other)

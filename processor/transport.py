@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import faust
+import uvloop
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
@@ -24,6 +25,12 @@ ROOM_TIMEOUT = 0.5
 
 class BatchConsumer(driver.Consumer):
     """Yields one message per partition and fetch; its value is the list of records."""
+
+    def _new_consumer_thread(self) -> Any:
+        """Faust's, on uvloop: it reads and parses everything that arrives."""
+        return driver.AIOKafkaConsumerThread(
+            self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop()
+        )
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetch for the lanes that have room. A message carries the group's generation it was fetched in."""

@@ -8,6 +8,8 @@ from pipeline import contract
 from pipeline.contract import Event, EventType, Headers
 
 NOON = 1_700_000_000_000
+#: What only operators say.
+OPERATORS = {EventType.SUPPRESSED, EventType.REINSTATED}
 
 
 def event(
@@ -17,10 +19,12 @@ def event(
     id: str = "evt_1",  # noqa: A002 - the field's name
     occurred_at: int | None = None,
     received_at: int = NOON,
-    provider: str = "nexuspromail",
+    provider: str | None = None,
+    raw: bytes = b"{}",
 ) -> Event:
+    """provider None: the one that may say this."""
     return Event(
-        provider=provider,
+        provider=provider or ("operator" if kind in OPERATORS else "nexuspromail"),
         type=kind,
         provider_type=kind.value,
         id=id,
@@ -29,7 +33,7 @@ def event(
         email_given=email,
         occurred_at=occurred_at,
         received_at=received_at,
-        raw=msgspec.Raw(b"{}"),
+        raw=msgspec.Raw(raw),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lookup import answers
 from pipeline import suppression
-from pipeline.suppression import Choice, Facts, Span, Suppression
+from pipeline.suppression import Choice, Facts, Span, Suppression, Word
 
 NEW_YEAR = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 BOUNCED = Facts(hard_bounce=Span(NEW_YEAR, NEW_YEAR + 1500))
@@ -29,7 +29,10 @@ UNREADABLE = [
 times = st.integers(0, 2**45)
 spans = st.builds(Span, times, times)
 choices = st.builds(Choice, times, st.text(), st.sampled_from(["subscribed", "unsubscribed"]))
-facts = st.builds(Facts, st.none() | spans, st.none() | spans, st.none() | choices, st.none() | times)
+words = st.builds(Word, times, st.text(), st.sampled_from(["suppressed", "reinstated"]), st.text(), st.text())
+facts = st.builds(
+    Facts, st.none() | spans, st.none() | spans, st.none() | choices, st.none() | times, st.none() | words
+)
 
 
 def record(known: Facts, email: str = "a@example.com") -> bytes:
@@ -52,9 +55,16 @@ def answer(row: bytes | None) -> tuple[int, Any]:
 def test_every_record_that_the_processor_writes_is_answered_as_what_it_says(known: Facts) -> None:
     written = Suppression.of("a@example.com", known)
     row = kept(suppression.encode(written))
+    word = known.word and {
+        "type": known.word.type,
+        "who": known.word.who,
+        "because": known.word.because,
+        "at": answers.rfc3339(known.word.at),
+    }
     assert answer(row) == (
         200,
-        {
+        ({"operator": word} if word else {})
+        | {
             "email": written.email,
             "suppressed": written.suppressed,
             "causes": {

@@ -6,19 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import suppression
+from ingress.providers import PROVIDERS
+from pipeline import operators, suppression
 from pipeline.contract import Event, EventType
-from pipeline.suppression import Facts, Suppression
+from pipeline.operators import Said
+from pipeline.suppression import Facts, Suppression, Word
 from processor.suppressions import SPEAKING, facts_of, join
-from tests.unit.records import event
+from tests.unit.records import OPERATORS, event
 
 ALL = list(EventType)
 # Few distinct times and ids, so that ties happen.
 EVENTS = st.builds(
-    lambda kind, identity, at: event(kind=kind, id=identity, occurred_at=at),
+    lambda kind, identity, at, raw: event(kind=kind, id=identity, occurred_at=at, raw=raw),
     st.sampled_from(ALL),
     st.sampled_from(["a", "b", "c"]),
     st.integers(0, 5),
+    st.sampled_from([b"null", b'{"who":"a","because":"b"}', b'{"who":"c"}', b'{"who":5}', b'"\\ud800"']),
 )
 
 
@@ -93,6 +96,60 @@ def test_a_reinstatement_outdates_what_is_older_and_nothing_else() -> None:
     assert causes(bounce, word) == set()
     assert causes(complaint, word, bounce) == {"complaint"}
     assert causes(same_moment, word) == {"unsubscribed"}
+
+
+def test_of_an_operators_words_the_later_one_counts() -> None:
+    no = event(kind=EventType.SUPPRESSED, id="a", occurred_at=10)
+    yes = event(kind=EventType.REINSTATED, id="b", occurred_at=20)
+    no_again = event(kind=EventType.SUPPRESSED, id="c", occurred_at=30)
+    assert causes(no) == {"operator"}
+    assert causes(yes, no) == set()
+    assert causes(no_again, yes, no) == {"operator"}
+
+
+def test_what_a_reinstatement_outdated_stays_outdated_whatever_the_operator_says_later() -> None:
+    bounce = event(kind=EventType.HARD_BOUNCE, occurred_at=10)
+    yes = event(kind=EventType.REINSTATED, id="b", occurred_at=20)
+    no = event(kind=EventType.SUPPRESSED, id="c", occurred_at=30)
+    assert causes(no, bounce, yes) == {"operator"}
+
+
+def test_after_a_reinstatement_a_new_complaint_suppresses_again() -> None:
+    yes = event(kind=EventType.REINSTATED, occurred_at=20)
+    assert causes(event(kind=EventType.COMPLAINT, occurred_at=30), yes) == {"complaint"}
+
+
+@pytest.mark.parametrize("kind", sorted(OPERATORS))
+def test_a_provider_that_speaks_an_operators_word_is_not_heard(kind: EventType) -> None:
+    assert facts_of(event(kind=kind, provider="nexuspromail")) == Facts()
+
+
+def test_no_provider_can_speak_for_an_operator() -> None:
+    assert operators.PROVIDER not in {provider.name for provider in PROVIDERS.values()} | PROVIDERS.keys()
+    assert not {kind for provider in PROVIDERS.values() for kind in provider.types.values()} & OPERATORS
+
+
+def test_who_and_why_are_kept_with_the_word_and_bounded() -> None:
+    said = Said("w" * 2000, "b" * 2000)
+    made = operators.event("a@example.com", EventType.SUPPRESSED, said, id="1", id_basis="id", now=5)
+    word = facts_of(made).word
+    assert word == Word(5, "1", "suppressed", "w" * operators.LONGEST_WHO, "b" * operators.LONGEST_BECAUSE)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"null", b"{", b"[1]", b'{"who":5}', b"\xff", b'"\\ud800"', b"[" * 100_000, b""], ids=repr
+)
+def test_a_word_counts_whatever_its_raw_tells(raw: bytes) -> None:
+    word = facts_of(event(kind=EventType.SUPPRESSED, id="1", occurred_at=5, raw=raw)).word
+    assert word == Word(5, "1", "suppressed", "", "")
+
+
+def test_facts_that_were_written_before_operators_spoke_are_read() -> None:
+    old = (
+        b'{"v":1,"email":"a@example.com","suppressed":false,"causes":{},"updated_at":9,'
+        b'"facts":{"hard_bounce":{"first":1,"latest":5},"reinstated":9}}'
+    )
+    assert suppression.encode(suppression.decode(old)) == old
 
 
 def test_a_time_in_the_far_future_counts_as_the_arrival() -> None:

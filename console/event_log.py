@@ -1,0 +1,60 @@
+"""Writes operators' events to the log. A shell over aiokafka.
+
+Idempotent and acknowledged by all in-sync replicas as the ingress's records are, and not transactional: the processor
+relies on contiguous offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from pipeline import contract, kafka, operators
+from pipeline.contract import Event
+from pipeline.errors import KafkaUnavailable
+from pipeline.settings import Settings
+
+#: Events under way at once: enough for full batches, and all that memory holds.
+AT_ONCE = 5000
+
+
+async def append(
+    settings: Settings, events: Iterable[Event], progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """How many were written, once each is acknowledged; progress is called with the number so far.
+
+    Raises ConfigError, KafkaUnavailable. Some of the events may then be on the log.
+    """
+    topic = (await kafka.require_topics(settings)).events.name
+    producer = AIOKafkaProducer(
+        **kafka.client_options(settings), acks="all", enable_idempotence=True, max_batch_size=128 * 1024, linger_ms=5
+    )
+    done, left = 0, iter(events)
+    try:
+        await producer.start()
+        try:
+            while some := list(islice(left, AT_ONCE)):
+                sent = [await _send(producer, topic, event) for event in some]
+                await asyncio.gather(*sent)
+                done += len(some)
+                progress(done)
+        finally:
+            await producer.stop()
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailable(f"Kafka did not take all of it, {done} are written ({error!r}): try again.") from None
+    return done
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, event: Event) -> asyncio.Future[object]:
+    future: asyncio.Future[object] = await producer.send(
+        topic,
+        key=contract.key(event),
+        value=contract.encode(event),
+        headers=operators.headers(event, os.urandom(24)),
+    )
+    return future
