@@ -13,7 +13,6 @@ from typing import Literal
 import msgspec
 
 from pipeline.contract import HEADER_ID, HEADER_PROVIDER, HEADER_TYPE, Headers, Record
-from pipeline.errors import PostlogError
 
 TOPIC = "kafka_dlt-original-topic"
 PARTITION = "kafka_dlt-original-partition"  # int, 4 bytes
@@ -27,6 +26,7 @@ STAGE = "postlog-stage"
 TRIES = "postlog-tries"
 FIRST_FAILURE = "postlog-first-failure"  # ms since the epoch, decimal
 LAST_FAILURE = "postlog-last-failure"
+HANDLER = "postlog-handler"  # whose calls failed; only on letters that a handler caused
 CONTENT_TYPE = "postlog-content-type"  # of the delivery's body, from the ingress
 
 #: Every header that a dead letter adds to the original's.
@@ -43,6 +43,7 @@ ADDED = frozenset(
         TRIES,
         FIRST_FAILURE,
         LAST_FAILURE,
+        HANDLER,
     }
 )
 #: Error messages quote input; more than this helps nobody.
@@ -65,6 +66,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     stage   which service gave up
     error   class name of the error, `package.module.Class`
     source  None for a delivery that never became a record (stage `ingress`)
+    handler whose calls failed; empty if the record itself was the problem
     """
 
     stage: Literal["ingress", "processor", "unknown"]
@@ -77,18 +79,23 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
     first_failure: int
     last_failure: int
+    handler: str = ""
 
 
 def headers(
-    error: PostlogError,
+    error: Exception,
     *,
     stage: Literal["ingress", "processor"],
     now: int,
     source: Source | None = None,
     tries: int = 1,
     first_failure: int | None = None,
+    handler: str | None = None,
 ) -> list[tuple[str, bytes]]:
-    """The headers to add to the original's; now and first_failure in ms."""
+    """The headers to add to the original's; now and first_failure in ms.
+
+    handler  the name of the handler that gave up, if one did
+    """
     added = [
         (EXCEPTION, f"{type(error).__module__}.{type(error).__qualname__}".encode()),
         (MESSAGE, str(error)[:LONGEST_MESSAGE].encode(errors="replace")),
@@ -97,6 +104,8 @@ def headers(
         (FIRST_FAILURE, b"%d" % (now if first_failure is None else first_failure)),
         (LAST_FAILURE, b"%d" % now),
     ]
+    if handler is not None:
+        added.append((HANDLER, handler.encode()))
     if source is not None:
         added += [
             (TOPIC, source.topic.encode()),
@@ -123,6 +132,7 @@ def read(record: Record) -> DeadLetter:
         tries=_number(found, TRIES, 1),
         first_failure=_number(found, FIRST_FAILURE, record.timestamp),
         last_failure=_number(found, LAST_FAILURE, record.timestamp),
+        handler=_text(found, HANDLER),
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from pipeline.contract import Event, EventType
 
 #: A provider's word to our type, by provider.
@@ -31,6 +33,7 @@ TYPES: Types = {
 _NO_WORDS: Mapping[str, EventType] = {}
 
 
-def type_of(event: Event, types: Types) -> EventType:
-    """What the event means by this table; what is stored where the table does not have its word."""
-    return types.get(event.provider, _NO_WORDS).get(event.provider_type, event.type)
+def as_it_means_now(event: Event, types: Types = TYPES) -> Event:
+    """The event with the type that its word has by this table; as it is where the table does not have the word."""
+    means = types.get(event.provider, _NO_WORDS).get(event.provider_type, event.type)
+    return event if means is event.type else msgspec.structs.replace(event, type=means)

@@ -95,6 +95,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
     ] = 10.0
     processor_max_batch: Annotated[Count, Meta(description="records one transaction holds at most")] = 20_000
+    handlers: Annotated[
+        str,
+        Meta(description="modules with handlers to call for events, `package.module`, comma-separated"),
+    ] = ""
     lane_stall_seconds: Annotated[
         Seconds, Meta(description="a lane that is behind and makes no progress this long is not live")
     ] = 60.0

@@ -43,6 +43,7 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: Topic
     seen: Topic
     suppressions: Topic
+    calls: Topic
     dead_letters: Topic
 
     def all(self) -> list[Topic]:

@@ -21,6 +21,7 @@ from pipeline import kafka, service
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
+from processor import plugins
 from processor.lane import Site
 from processor.lanes import Lanes
 from processor.transport import BatchApp, Untouched
@@ -39,13 +40,15 @@ CLOSE_TIMEOUT = 10.0
 
 async def main(settings: Settings) -> None:
     """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
+    handlers = plugins.load(settings.handlers)
     stop = await service.stop_requested()
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:
         return
     topics, cluster = found
     group = kafka.group_of(settings, "processor")
-    site = Site(settings=settings, topics=topics, folder=Path(settings.state_dir) / cluster / group, group=group)
+    folder = Path(settings.state_dir) / cluster / group
+    site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers)
     lanes = Lanes(site)
     site.folder.mkdir(parents=True, exist_ok=True)
     _collect_seldom()

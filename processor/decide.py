@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import msgspec
+from types import MappingProxyType
 
 from pipeline import contract, suppression
 from pipeline.contract import Event, Position, Record
 from pipeline.errors import NoRecipient, PostlogError, Undecodable
-from pipeline.providers import TYPES, Types, type_of
+from pipeline.providers import TYPES, Types, as_it_means_now
 from pipeline.suppression import Facts, Suppression
-from processor import dedup, suppressions
+from processor import calls, dedup, suppressions
+from processor.calls import Call, Wanted
 from processor.dedup import Verdict
 
 #: Values of many keys at once, None where there is none; the shell's RocksDB, or a dict in tests.
 Find = Callable[[list[bytes]], Sequence[bytes | None]]
+#: No handler is plugged in.
+NOBODY: Wanted = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Changes:
     end           the source offset to commit: one past the last record of the batch
     seen          markers to write, by changelog key
     suppressions  entries of the list to write, by address
+    calls         calls of handlers that the events make us owe, in the order of the log
     newest        latest arrival in the batch, ms: buckets two windows behind it can go
     """
 
@@ -56,6 +59,7 @@ class Changes:
     newest: int = 0
     seen: dict[bytes, bytes] = field(default_factory=dict)
     suppressions: dict[bytes, bytes] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     processed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, type)
     duplicates: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, age)
@@ -74,15 +78,20 @@ class _Entry:
         self.before = before
 
 
-def decide(records: Sequence[Record], state: State, types: Types = TYPES) -> Changes:
+def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wanted: Wanted = NOBODY) -> Changes:
     """The changes that follow from a batch of contiguous records of one partition; not empty.
 
-    types  what the providers' words mean now, which goes before what they meant when the record was written
+    types   what the providers' words mean now, which goes before what they meant when the record was written
+    wanted  which handlers want which type
     """
     changes = Changes(end=records[-1].offset + 1)
     entries = _read(records, types, changes)
     fresh = _drop_duplicates(entries, state.markers, changes)
-    _suppress(fresh, state.suppressions, changes)
+    heard = _with_recipient(fresh, changes)
+    _suppress(heard, state.suppressions, changes)
+    if wanted:
+        for entry in heard:
+            changes.calls += calls.owed(entry.event, entry.record, wanted)
     return changes
 
 
@@ -93,14 +102,11 @@ def _read(records: Sequence[Record], types: Types, changes: Changes) -> list[_En
     newest = 0
     for record in records:
         try:
-            event = decode(record.value)
+            event = as_it_means_now(decode(record.value), types)
             place = origin(record)
         except Undecodable as error:
             changes.rejected.append(Rejected(record, error))
             continue
-        means = type_of(event, types)
-        if means is not event.type:
-            event = msgspec.structs.replace(event, type=means)
         bucket = dedup.bucket(place.at)
         newest = max(newest, record.timestamp)
         identity = digest(event.provider, event.id)
@@ -132,16 +138,24 @@ def _drop_duplicates(entries: list[_Entry], find: Find, changes: Changes) -> lis
     return fresh
 
 
-def _suppress(fresh: list[_Entry], find: Find, changes: Changes) -> None:
-    """Join what the events say into the list, and reject those that name nobody."""
-    speaking: dict[str, Facts] = {}
+def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
+    """Count the entries that name somebody, and reject the others."""
+    heard = []
     for entry in fresh:
+        if entry.event.email is None:
+            changes.rejected.append(Rejected(entry.record, _no_recipient(entry.event)))
+        else:
+            changes.processed[entry.event.provider, entry.event.type.value] += 1
+            heard.append(entry)
+    return heard
+
+
+def _suppress(heard: list[_Entry], find: Find, changes: Changes) -> None:
+    """Join what the events say into the list."""
+    speaking: dict[str, Facts] = {}
+    for entry in heard:
         event = entry.event
-        if event.email is None:
-            changes.rejected.append(Rejected(entry.record, _no_recipient(event)))
-            continue
-        changes.processed[event.provider, event.type.value] += 1
-        if event.type in suppressions.SPEAKING:
+        if event.type in suppressions.SPEAKING and event.email is not None:
             said = suppressions.facts_of(event)
             known = speaking.get(event.email)
             speaking[event.email] = said if known is None else suppressions.join(known, said)

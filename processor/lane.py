@@ -1,17 +1,18 @@
 """One partition: its state, its fence and its position.
 
-A shell: open, then one `process` at a time, then close. `process` decides a batch, commits what follows from it in
-one transaction {changelogs, dead letters, source offset}, and only then writes it to the local store. A crash between
-the two is repaired by the next `open`, a crash before them by redelivery.
+A shell: open, then one `work` at a time, then close. `work` decides a batch, commits what follows from it and from
+ended calls of handlers in one transaction {changelogs, dead letters, source offset}, and only then writes it to the
+local store. A crash between the two is repaired by the next `open`, a crash before them by redelivery.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import deadletter, kafka
+from pipeline import kafka
 from pipeline.contract import Record
 from pipeline.errors import Fenced, LaneClosed, OffsetGap, RecordsLost, StaleStore
 from pipeline.settings import Settings
 from pipeline.topics import Topics
-from processor import changelog, dedup, metrics, store
-from processor.decide import Changes, Rejected, State, decide
+from processor import calls, changelog, dedup, letters, metrics, store
+from processor.calling import Calling
+from processor.calls import Settled
+from processor.decide import Changes, State, decide
+from processor.handler import Handlers
+from processor.letters import Row
 from processor.store import TABLES, Store, Table, open_store
 
 log = structlog.get_logger(__name__)
@@ -38,9 +43,10 @@ TRANSACTION_TIMEOUT_MS = 30_000
 RETRY_BACKOFF_MS = 10
 PRODUCER_BATCH_BYTES = 512 * 1024
 RESTORE_FETCH_BYTES = 8 * 1024 * 1024
-
-#: One row of a topic: key, value, headers.
-Row = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+#: Calls that a lane may owe before its partition is left alone: a slow handler must not fill the memory.
+MOST_OWED = 10_000
+#: How long calls under way may take when the lane is given up, in seconds; then the next owner makes them again.
+DRAIN_SECONDS = 3.0
 
 
 #: A batch under way: the future of its metadata, whose offset is that of its first record, and its record count.
@@ -55,6 +61,7 @@ class Site:
     topics: Topics
     folder: Path
     group: str
+    handlers: Handlers = field(default_factory=dict)
 
 
 class Lane:
@@ -63,15 +70,20 @@ class Lane:
     next      offset of the first record that is not processed yet
     moved_at  monotonic time of the last progress: a step of the restore, or a committed batch
     queued    other lanes are restored first, so that this one does not move yet
+
+    `call_ended` is called when there is something to commit without new records: then work([]) commits it.
     """
 
-    def __init__(self, number: int, site: Site) -> None:
+    def __init__(self, number: int, site: Site, call_ended: Callable[[], None]) -> None:
         self.number = number
         self.next = 0
         self.moved_at = time.monotonic()
         self.is_open = False
         self.queued = True
         self._site = site
+        self._wanted = calls.wanted(site.handlers)
+        self._call_ended = call_ended
+        self._calling: Calling | None = None
         self._source = TopicPartition(site.topics.events.name, number)
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -106,6 +118,9 @@ class Lane:
             offsets = await self._offsets(reader)
             restored = await self._restore(reader)
         self.next = self._start(*offsets)
+        self._calling = Calling(self._site.handlers, self._opened_store, self._call_ended)
+        self._calling.load()
+        metrics.CALLS_OWED.labels(self.number).set(self._calling.owed)
         self.moved()
         self.is_open = True
         metrics.LANE_OPEN.labels(self.number).set(1)
@@ -117,34 +132,60 @@ class Lane:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    async def process(self, records: Sequence[Record]) -> int:
-        """Commit everything that follows from contiguous records, once; how many of them were new to this lane.
+    @property
+    def owes_too_much(self) -> bool:
+        """Whether it owes so many calls that it should get no more records."""
+        return self._calling is not None and self._calling.owed > MOST_OWED
+
+    async def work(self, records: Sequence[Record]) -> int:
+        """Commit what follows from contiguous records and from the calls that ended, once; how many records were new.
+
+        records  may be empty
 
         Raises OffsetGap if records between `next` and the first one are missing, Fenced if the partition has
         another owner, KafkaError if it is not known whether the transaction was committed.
         """
+        calling = self._opened_calling
         fresh = self._fresh(records)
-        if not fresh:
+        outcomes = calling.outcomes()
+        if not fresh and not outcomes:
             return 0
         state = State(self._opened_store.markers, self._opened_store.suppressions)
-        changes = decide(fresh, state)
+        changes = decide(fresh, state, wanted=self._wanted) if fresh else Changes(end=self.next)
+        settled = calls.settle(outcomes, self._site.handlers, now=_now(), chance=random.random)
+        # A replay meets calls that are owed still; what was tried of them stays counted.
+        owed: dict[bytes, bytes | None] = {
+            call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)
+        }
         try:
-            positions = await self._commit(changes)
+            positions = await self._commit(changes, settled, owed)
         except ProducerFenced:
             raise Fenced(
                 f"partition {self.number} has another owner now, or Kafka ended our transaction after "
                 f"{TRANSACTION_TIMEOUT_MS // 1000} s; nothing of it is committed, and nothing is lost"
             ) from None
-        self._remember(changes, positions)
+        self._remember(changes, settled.rows | owed, positions)
         self.next = changes.end
         self.moved()
+        calling.settle(settled)
+        for row in owed:
+            calling.add(row)
         metrics.count(self.number, len(fresh), changes)
+        metrics.count_calls(self.number, settled, calling.owed)
         return len(fresh)
+
+    async def finish_calls(self) -> None:
+        """Begin no further call, give those under way DRAIN_SECONDS, and commit how they ended."""
+        await self._opened_calling.drain(DRAIN_SECONDS)
+        await self.work([])
 
     async def close(self) -> None:
         """Give the partition up; between batches only. Idempotent."""
         self.is_open = False
         metrics.forget(self.number)
+        if self._calling is not None:
+            calling, self._calling = self._calling, None
+            await calling.close()
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
@@ -155,7 +196,7 @@ class Lane:
     def _fresh(self, records: Sequence[Record]) -> Sequence[Record]:
         # The former owner's last transaction may have landed between the consumer's seek and our fence:
         # what is below `next` is done.
-        if records[0].offset < self.next:
+        if records and records[0].offset < self.next:
             records = [record for record in records if record.offset >= self.next]
         if records and records[0].offset != self.next:
             raise OffsetGap(
@@ -224,7 +265,13 @@ class Lane:
             raise LaneClosed(f"lane {self.number} is not open")
         return self._store
 
-    async def _commit(self, changes: Changes) -> dict[str, int]:
+    @property
+    def _opened_calling(self) -> Calling:
+        if self._calling is None:
+            raise LaneClosed(f"lane {self.number} is not open")
+        return self._calling
+
+    async def _commit(self, changes: Changes, settled: Settled, owed: dict[bytes, bytes | None]) -> dict[str, int]:
         """One transaction; the changelogs' positions after it, by topic."""
         producer = self._producer
         if producer is None:
@@ -233,14 +280,14 @@ class Lane:
         async with producer.transaction():
             seen = await self._send(producer, topics.seen.name, _rows(changes.seen))
             listed = await self._send(producer, topics.suppressions.name, _rows(changes.suppressions))
-            letters = [self._letter(rejected) for rejected in changes.rejected]
-            dead = await self._send(producer, topics.dead_letters.name, letters)
-            ends = await asyncio.gather(seen, listed, dead)
-            await producer.send_offsets_to_transaction(
-                {self._source: OffsetAndMetadata(changes.end, "")}, self._site.group
-            )
+            calls_owed = await self._send(producer, topics.calls.name, _rows(settled.rows | owed))
+            dead = await self._send(producer, topics.dead_letters.name, self._letters(changes, settled))
+            ends = await asyncio.gather(seen, listed, calls_owed, dead)
+            if changes.end > self.next:
+                offset = {self._source: OffsetAndMetadata(changes.end, "")}
+                await producer.send_offsets_to_transaction(offset, self._site.group)
         metrics.TRANSACTIONS.inc()
-        names = (topics.seen.name, topics.suppressions.name)
+        names = (topics.seen.name, topics.suppressions.name, topics.calls.name)
         return {name: end for name, end in zip(names, ends, strict=False) if end is not None}
 
     async def _send(self, producer: AIOKafkaProducer, topic: str, rows: Sequence[Row]) -> Awaitable[int | None]:
@@ -260,20 +307,14 @@ class Lane:
         builder.close()
         return await producer.send_batch(builder, topic, partition=self.number), builder.record_count()
 
-    def _letter(self, rejected: Rejected) -> Row:
-        record = rejected.record
-        source = deadletter.Source(
-            topic=self._source.topic,
-            partition=self.number,
-            offset=record.offset,
-            timestamp=record.timestamp,
-            group=self._site.group,
-        )
-        now = int(time.time() * 1000)
-        added = deadletter.headers(rejected.error, stage="processor", now=now, source=source)
-        return record.key, record.value, [*deadletter.original_headers(record.headers), *added]
+    def _letters(self, changes: Changes, settled: Settled) -> list[Row]:
+        now, topic, group = _now(), self._source.topic, self._site.group
+        rejected = letters.of_rejected(changes.rejected, topic=topic, partition=self.number, group=group, now=now)
+        return rejected + letters.of_used_up(settled.dead, topic=topic, partition=self.number, group=group, now=now)
 
-    def _remember(self, changes: Changes, positions: dict[str, int]) -> None:
+    def _remember(
+        self, changes: Changes, calls_changed: dict[bytes, bytes | None], positions: dict[str, int]
+    ) -> None:
         """Write to the local store what the transaction just made true."""
         newest = dedup.bucket(changes.newest)
         drop = None
@@ -281,11 +322,19 @@ class Lane:
             # Lookups ask this bucket and the one before; whatever is older is out of every window.
             drop = dedup.first_key(newest - 1)
             self._newest_bucket = newest
-        rows = {"seen": changes.seen.items(), "suppressions": changes.suppressions.items()}
-        self._opened_store.write(rows, positions, drop_markers_below=drop)  # type: ignore[arg-type]
+        rows: dict[Table, Iterable[tuple[bytes, bytes | None]]] = {
+            "seen": changes.seen.items(),
+            "suppressions": changes.suppressions.items(),
+            "calls": calls_changed.items(),
+        }
+        self._opened_store.write(rows, positions, drop_markers_below=drop)
 
 
-def _rows(changed: dict[bytes, bytes]) -> list[Row]:
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _rows(changed: Mapping[bytes, bytes | None]) -> list[Row]:
     return [(key, value, []) for key, value in changed.items()]
 
 

@@ -48,7 +48,7 @@ class Lanes:
     def assign(self, numbers: Collection[int]) -> None:
         """Open the lanes of these partitions, in the background; what arrives meanwhile waits."""
         for number in sorted(set(numbers) - self._owned.keys()):
-            owned = _Owned(Lane(number, self._site), self._site.settings.processor_max_batch, self._room)
+            owned = _Owned(number, self._site, self._room)
             self._owned[number] = owned
             owned.task = asyncio.create_task(owned.run(self._opening), name=f"lane-{number}")
             owned.task.add_done_callback(self._ended)
@@ -97,15 +97,15 @@ class Lanes:
 class _Owned:
     """A lane, its backlog and the task that drives it."""
 
-    def __init__(self, lane: Lane, max_batch: int, room: asyncio.Event) -> None:
-        self.lane = lane
+    def __init__(self, number: int, site: Site, room: asyncio.Event) -> None:
+        self._wake = asyncio.Event()
+        self.lane = Lane(number, site, self._wake.set)
         self.task: asyncio.Task[None]
-        self._max_batch = max_batch
+        self._max_batch = site.settings.processor_max_batch
         self._backlog: deque[Sequence[Record]] = deque()
         self._waiting = 0
         self._bytes = 0
         self._expected: int | None = None
-        self._arrived = asyncio.Event()
         self._leaving = False
         self._room = room
 
@@ -123,10 +123,11 @@ class _Owned:
         self._expected = end
         self._backlog.append(records)
         self._count(len(records), _size(records))
-        self._arrived.set()
+        self._wake.set()
 
     def has_room(self) -> bool:
-        return self._waiting < BACKLOG_BATCHES * self._max_batch and self._bytes < BACKLOG_BYTES
+        little_waits = self._waiting < BACKLOG_BATCHES * self._max_batch and self._bytes < BACKLOG_BYTES
+        return little_waits and not self.lane.owes_too_much
 
     async def run(self, opening: asyncio.Semaphore) -> None:
         try:
@@ -134,13 +135,15 @@ class _Owned:
                 self.lane.begin()
                 await self.lane.open()
             while await self._something_waits():
-                await self.lane.process(self._take())
+                await self.lane.work(self._take())
+                self._room.set()
+            await self.lane.finish_calls()
         finally:
             await self.lane.close()
 
     async def leave(self) -> None:
         self._leaving = True
-        self._arrived.set()
+        self._wake.set()
         if not self.lane.is_open:
             # Nothing is in hand yet, and a long restore must not hold up the group's rebalance.
             self.task.cancel()
@@ -149,7 +152,8 @@ class _Owned:
         await asyncio.wait([self.task])
 
     async def _something_waits(self) -> bool:
-        await self._arrived.wait()
+        """Wait for records, or for a call that ended; False when it is time to go."""
+        await self._wake.wait()
         return not self._leaving
 
     def _take(self) -> list[Record]:
@@ -159,7 +163,7 @@ class _Owned:
             taken.extend(self._backlog.popleft())
         self._count(-len(taken), -_size(taken))
         if not self._backlog and not self._leaving:
-            self._arrived.clear()
+            self._wake.clear()
         self._room.set()
         return taken
 

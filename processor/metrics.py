@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
+from processor.calls import Settled
 from processor.decide import Changes
 
 RECORDS = Counter("postlog_processor_records", "records done with, duplicates and dead letters too", ["partition"])
@@ -17,11 +18,16 @@ TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed
 LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
 LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])
 LANE_BACKLOG = Gauge("postlog_processor_lane_backlog", "records fetched and waiting in memory", ["partition"])
+CALLS = Counter(
+    "postlog_processor_calls", "tries to call a handler: done, failed, or given up", ["handler", "outcome"]
+)
+CALL_SECONDS = Histogram("postlog_processor_call_seconds", "how long a try took", ["handler"])
+CALLS_OWED = Gauge("postlog_processor_calls_owed", "calls of handlers that are not done yet", ["partition"])
 
 
 def forget(partition: int) -> None:
     """Show nothing of a lane that is not ours any more."""
-    for gauge in (LANE_OPEN, LANE_LAG, LANE_BACKLOG):
+    for gauge in (LANE_OPEN, LANE_LAG, LANE_BACKLOG, CALLS_OWED):
         gauge.remove(partition)
 
 
@@ -35,3 +41,12 @@ def count(partition: int, records: int, changes: Changes) -> None:
     for rejected in changes.rejected:
         DEAD_LETTERS.labels(type(rejected.error).__name__).inc()
     SUPPRESSION_WRITES.inc(len(changes.suppressions))
+
+
+def count_calls(partition: int, settled: Settled, owed: int) -> None:
+    """Count what became of calls whose outcome is committed, and how many are owed now."""
+    for handler, outcome in settled.outcomes:
+        CALLS.labels(handler, outcome).inc()
+    for used_up in settled.dead:
+        DEAD_LETTERS.labels(type(used_up.error).__name__).inc()
+    CALLS_OWED.labels(partition).set(owed)

@@ -20,8 +20,8 @@ from pipeline.errors import StoreBroken, StoreLocked
 log = structlog.get_logger(__name__)
 
 #: The tables of a lane, by the role of their changelog in topics.yaml.
-Table = Literal["seen", "suppressions"]
-TABLES: tuple[Table, ...] = ("seen", "suppressions")
+Table = Literal["seen", "suppressions", "calls"]
+TABLES: tuple[Table, ...] = ("seen", "suppressions", "calls")
 
 _POSITION = b"position:"
 
@@ -63,6 +63,16 @@ class Store:
     def suppressions(self, addresses: list[bytes]) -> list[bytes | None]:
         """Entries of the suppression list by address, None where nothing is known."""
         return self._get_many("suppressions", addresses)
+
+    def call(self, row: bytes) -> bytes | None:
+        """An owed call by its row, None if it is not owed."""
+        (found,) = self._get_many("calls", [row])
+        return found
+
+    def rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
+        """Every row of a table, in the order of keys."""
+        with self._guarded():
+            yield from self._tables[table].items()
 
     def _get_many(self, table: Table, keys: list[bytes]) -> list[bytes | None]:
         with self._guarded():

@@ -88,7 +88,8 @@ class Watch:
 
     def _behind(self, lane: Lane) -> bool:
         """Whether it has something to do: a lane that opens has, one that waits for its turn to open has not yet."""
-        return self._lag(lane) > 0 if lane.is_open else not lane.queued
+        # One that owes too many calls waits for its handlers, which is no reason to restart anything.
+        return self._lag(lane) > 0 and not lane.owes_too_much if lane.is_open else not lane.queued
 
     def _describe(self, lanes: list[Lane], now: float) -> list[dict[str, Any]]:
         return [

@@ -21,7 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from console.local_kafka import tool
 from pipeline import contract, deadletter, kafka
-from pipeline.providers import TYPES, type_of
+from pipeline.providers import as_it_means_now
 from pipeline.topics import Topic
 from tests.e2e.former import FORGOTTEN
 from tests.e2e.postlog import argv, postlog, up, whole
@@ -305,7 +305,7 @@ async def first_run_of(system: System, tmp_path: Path) -> dict[bytes, bytes]:
         async with AIOKafkaProducer(**kafka.client_options(settings)) as producer:
             for record in await system.records(system.topics.events):
                 event = contract.decode(record.value)
-                value = contract.encode(msgspec.structs.replace(event, type=type_of(event, TYPES)))
+                value = contract.encode(as_it_means_now(event))
                 where = (record.key, record.partition)
                 await producer.send(fresh.topics.events.name, value, *where, headers=[*record.headers])
         await process(fresh)

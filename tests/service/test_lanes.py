@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -26,18 +27,23 @@ class FakeLane:
     gate: asyncio.Event
     batches: list[list[int]]
 
-    def __init__(self, number: int, site: Site) -> None:
+    owes_too_much = False
+
+    def __init__(self, number: int, site: Site, call_ended: Callable[[], None]) -> None:
         self.number = number
         self.is_open = False
+        self.call_ended = call_ended
 
     def begin(self) -> None: ...
 
     async def open(self) -> None:
         self.is_open = True
 
-    async def process(self, records: list[FakeRecord]) -> None:
+    async def work(self, records: list[FakeRecord]) -> None:
         await self.gate.wait()
         self.batches.append([record.offset for record in records])
+
+    async def finish_calls(self) -> None: ...
 
     async def close(self) -> None:
         self.is_open = False
@@ -90,6 +96,27 @@ async def test_a_lane_has_no_room_while_two_batches_or_too_many_bytes_wait(
     lane.gate.set()
     await until_taken(lanes)
     await lanes.close()
+
+
+async def test_a_lane_that_owes_too_many_calls_has_no_room_until_some_are_done(lane: type[FakeLane]) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    lane.gate.set()
+    lane.owes_too_much = True
+    assert not lanes.has_room(0)
+    lane.owes_too_much = False
+    assert lanes.has_room(0)
+    await lanes.close()
+
+
+async def test_a_call_that_ended_is_committed_without_waiting_for_records(lane: type[FakeLane]) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    lane.gate.set()
+    cast("FakeLane", lanes.all[0]).call_ended()
+    await lanes.until_room(5.0)
+    await lanes.close()
+    assert lane.batches == [[]]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Memory:
             lambda keys: [self.entries.get(key) for key in keys],
         )
         log: list[Record] = [*records]
-        changes = decide(log, state, types)
+        changes = decide(log, state, types=types)
         self.markers |= changes.seen
         self.entries |= changes.suppressions
         return changes
@@ -158,6 +158,14 @@ def test_ages_of_duplicates_have_four_labels() -> None:
         "day",
         "window",
     ]
+
+
+def test_originals_owe_calls_to_who_wants_their_type_and_duplicates_owe_none() -> None:
+    bounce, opened = event(id="1"), event(id="2", kind=EventType.OPENED)
+    log: list[Record] = [record(5, bounce), record(6, bounce), record(7, opened), record(8, event(None, id="3"))]
+    nothing = State(lambda keys: [None] * len(keys), lambda keys: [None] * len(keys))
+    changes = decide(log, nothing, wanted={EventType.HARD_BOUNCE: ("crm", "audit"), EventType.OPENED: ("audit",)})
+    assert [(call.handler, call.offset) for call in changes.calls] == [("crm", 5), ("audit", 5), ("audit", 7)]
 
 
 LOGS = st.lists(
