@@ -164,12 +164,21 @@ def origin(record: Record) -> Position:
     """
     for name, value in record.headers:
         if name == HEADER_ORIGIN:
-            try:
-                _, offset, at = value.split(b":")
-                return Position(int(offset), int(at))
-            except ValueError:
-                raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp") from None
+            return read_origin(value)[1]
     return Position(record.offset, record.timestamp)
+
+
+def read_origin(value: bytes) -> tuple[int, Position]:
+    """Partition and position in the value of the origin header.
+
+    Raises Undecodable if it is not `partition:offset:timestamp`.
+    """
+    parts = value.split(b":")
+    # Digits alone, and as many as fit 8 bytes: `int` would also take signs, blanks and underscores.
+    if len(parts) != 3 or not all(part.isdigit() and len(part) < 19 for part in parts):
+        raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp")
+    partition, offset, at = (int(part) for part in parts)
+    return partition, Position(offset, at)
 
 
 def origin_header(partition: int, position: Position) -> tuple[str, bytes]:
