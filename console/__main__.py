@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 import stamina.instrumentation
 
+from console.dlq import dlq
 from console.environment import settings
 from console.send import send
 from console.status import status
@@ -52,6 +53,7 @@ def main(ctx: click.Context) -> None:
       postlog send --sample 1000 --duplicates 0.1       post sample deliveries to it
       postlog status                                    health, lag, rates
       postlog suppressions get someone@example.com      may this address be mailed?
+      postlog dlq list                                  what could not be processed, and why
       postlog topics check                              is the cluster what topics.yaml says?
       postlog settings                                  the environment variables
 
@@ -64,7 +66,7 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, topics, settings):
+for command in (up, send, status, suppressions, dlq, topics, settings):
     main.add_command(command)
 
 
