@@ -91,7 +91,12 @@ def letter_of(record: Record, partition: int) -> Letter:
     read = deadletter.read(record)
     place = Place(partition, record.offset)
     # Thousands of letters share a few words; interned, they share them in memory too.
-    shared = (read.type, read.provider, read.error, masking.text(read.message)[:LONGEST_REASON])
+    shared = (
+        read.type,
+        read.provider,
+        read.error,
+        masking.text(read.message[: deadletter.LONGEST_MESSAGE])[:LONGEST_REASON],
+    )
     kind, provider, error, reason = (sys.intern(text) for text in shared)
     return Letter(
         id=letters.identity(read, place),
