@@ -14,8 +14,8 @@ from alerter.summary import Alert, GroupKey, Place, Summary
 MOST_SHOWN = 10
 
 _NEXT = (
-    "What to do: `postlog status` shows what runs and what waits. `postlog dlq` shows the dead letters, and sends "
-    "them round again when the cause is mended."
+    "What to do: `postlog status` shows what runs and what waits. `postlog dlq list --summary` shows the dead "
+    "letters, and `postlog dlq redrive` sends them round again when the cause is mended."
 )
 #: 9999-12-31T23:59:59Z, in ms: a header can hold any number, a date cannot.
 _LATEST = 253_402_300_799_000
@@ -57,7 +57,7 @@ def _paragraph(summary: Summary) -> str:
         f"reason: {example.message or 'none given'}",
         f"for example: event {example.id or 'without an id'}, given up by: {example.stage}",
         f"its record: {_where(example.original) if example.original else 'a delivery that never became one'}",
-        f"its dead letter: {_where(example.place)}",
+        f"its dead letter: {_where(example.place)}; postlog dlq show {example.letter}",
     ]
     return "\n".join(lines)
 

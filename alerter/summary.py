@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from pipeline import letters
 from pipeline.contract import EventType
 from pipeline.deadletter import DeadLetter
 
@@ -50,10 +51,12 @@ class Place:
 class Example:
     """One letter of a group, to start looking from. No address, no payload.
 
+    letter    the letter's id, as `postlog dlq` takes it
     place     where the dead letter stands
     original  where the record stood that died; None for a delivery that never became one
     """
 
+    letter: str
     place: Place
     original: Place | None
     stage: str
@@ -104,7 +107,14 @@ def example_of(letter: DeadLetter, place: Place) -> Example:
     """What an alert shows of the letter that stands at this place."""
     source = letter.source
     original = Place(_word(source.topic, 249), source.partition, source.offset) if source else None
-    return Example(place, original, letter.stage, shown(letter.id, 100), shown(letter.message, 300))
+    return Example(
+        letter=letters.identity(letter, letters.Place(place.partition, place.offset)),
+        place=place,
+        original=original,
+        stage=letter.stage,
+        id=shown(letter.id, 100),
+        message=shown(letter.message, 300),
+    )
 
 
 def shown(text: str, longest: int) -> str:

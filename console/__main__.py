@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 import stamina.instrumentation
 
+from console.dlq import dlq
 from console.environment import settings
 from console.replay import replay
 from console.send import send
@@ -55,6 +56,7 @@ def main(ctx: click.Context) -> None:
       postlog suppressions get someone@example.com      may this address be mailed?
       postlog suppressions --help                       list, export, import, add, remove
       postlog replay --from 2h                          process events again
+      postlog dlq list                                  what could not be processed, and why
       postlog topics check                              is the cluster what topics.yaml says?
       postlog settings                                  the environment variables
 
@@ -67,7 +69,7 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, replay, topics, settings):
+for command in (up, send, status, suppressions, dlq, replay, topics, settings):
     main.add_command(command)
 
 

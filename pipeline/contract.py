@@ -107,7 +107,7 @@ class Record(Protocol):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
-_ORIGIN = re.compile(rb"\d{1,10}:(\d{1,18}):(\d{1,15})")
+_ORIGIN = re.compile(rb"(\d{1,10}):(\d{1,18}):(\d{1,15})")
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -166,16 +166,23 @@ def origin(record: Record) -> Position:
     """
     for name, value in record.headers:
         if name == HEADER_ORIGIN:
-            return _position(value, record)
+            _, place = read_origin(value)
+            # An event was in the log before its record came round again.
+            if place.offset > record.offset:
+                raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not the place of an earlier record")
+            return place
     return Position(record.offset, max(record.timestamp, 0))
 
 
-def _position(value: bytes | None, record: Record) -> Position:
+def read_origin(value: bytes | None) -> tuple[int, Position]:
+    """Partition and position in the value of the origin header.
+
+    Raises Undecodable if it is not `partition:offset:timestamp`.
+    """
     found = _ORIGIN.fullmatch(value or b"")
-    # An event was in the log before its record came round again.
-    if not found or int(found[1]) > record.offset:
-        raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp of an earlier record")
-    return Position(int(found[1]), int(found[2]))
+    if not found:
+        raise Undecodable(f"header {HEADER_ORIGIN}: {value!r} is not partition:offset:timestamp")
+    return int(found[1]), Position(int(found[2]), int(found[3]))
 
 
 def origin_header(partition: int, position: Position) -> tuple[str, bytes]:

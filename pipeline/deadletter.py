@@ -12,7 +12,18 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.contract import HEADER_ID, HEADER_PROVIDER, HEADER_TYPE, Headers, Record
+from pipeline.contract import (
+    HEADER_ID,
+    HEADER_ORIGIN,
+    HEADER_PROVIDER,
+    HEADER_TYPE,
+    Headers,
+    Position,
+    Record,
+    origin_header,
+    read_origin,
+)
+from pipeline.errors import Undecodable
 
 TOPIC = "kafka_dlt-original-topic"
 PARTITION = "kafka_dlt-original-partition"  # int, 4 bytes
@@ -28,6 +39,9 @@ FIRST_FAILURE = "postlog-first-failure"  # ms since the epoch, decimal
 LAST_FAILURE = "postlog-last-failure"
 HANDLER = "postlog-handler"  # whose calls failed; only on letters that a handler caused
 CONTENT_TYPE = "postlog-content-type"  # of the delivery's body, from the ingress
+#: How often the record was sent round again, decimal. It belongs to the record and not to the letter: the processor
+#: copies it into the letter of the next failure, which so tells the number even if nobody noted the redrive.
+REDRIVES = "postlog-redrives"
 
 #: Every header that a dead letter adds to the original's.
 ADDED = frozenset(
@@ -67,6 +81,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     error   class name of the error, `package.module.Class`
     source  None for a delivery that never became a record (stage `ingress`)
     handler whose calls failed; empty if the record itself was the problem
+    origin  partition and position where the event first stood; differs from the source's after a redrive
     """
 
     stage: Literal["ingress", "processor", "unknown"]
@@ -80,6 +95,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     first_failure: int
     last_failure: int
     handler: str = ""
+    redrives: int = 0
+    origin: tuple[int, Position] | None = None
 
 
 def headers(
@@ -121,6 +138,7 @@ def read(record: Record) -> DeadLetter:
     """The dead letter in a record of the dead-letter topic. Total: a strange record still gives something to show."""
     found = dict(record.headers)  # the last one wins: a letter that died again says why it died last
     stage = _text(found, STAGE)
+    source = _source(found)
     return DeadLetter(
         stage="ingress" if stage == "ingress" else "processor" if stage == "processor" else "unknown",
         error=_text(found, EXCEPTION) or "unknown",
@@ -128,17 +146,28 @@ def read(record: Record) -> DeadLetter:
         provider=_text(found, HEADER_PROVIDER) or "unknown",
         type=_text(found, HEADER_TYPE) or "unknown",
         id=_text(found, HEADER_ID),
-        source=_source(found),
+        source=source,
         tries=_number(found, TRIES, 1),
         first_failure=_number(found, FIRST_FAILURE, record.timestamp),
         last_failure=_number(found, LAST_FAILURE, record.timestamp),
         handler=_text(found, HANDLER),
+        redrives=_number(found, REDRIVES, 0),
+        origin=_origin(found, source),
     )
 
 
 def original_headers(headers: Headers) -> list[tuple[str, bytes]]:
     """The headers of the original record, without what dead letters add."""
     return [(name, value) for name, value in headers if name not in ADDED]
+
+
+def redrive_headers(headers: Headers, origin: tuple[int, Position], redrives: int) -> list[tuple[str, bytes]]:
+    """Headers of the record that a letter with these headers becomes when it is sent round for the n-th time.
+
+    The original's, its first place in the log, and the count. Both replace those of an earlier redrive.
+    """
+    kept = [(name, value) for name, value in original_headers(headers) if name not in (HEADER_ORIGIN, REDRIVES)]
+    return [*kept, origin_header(*origin), (REDRIVES, b"%d" % redrives)]
 
 
 def _text(found: dict[str, bytes], name: str) -> str:
@@ -149,6 +178,15 @@ def _number(found: dict[str, bytes], name: str, otherwise: int) -> int:
     text = found.get(name) or b""
     # Python refuses to read a number of thousands of digits; no header of ours is that long.
     return int(text) if text.isdigit() and len(text) < 20 else otherwise
+
+
+def _origin(found: dict[str, bytes], source: Source | None) -> tuple[int, Position] | None:
+    if HEADER_ORIGIN in found:
+        try:
+            return read_origin(found[HEADER_ORIGIN])
+        except Undecodable:
+            pass  # that is why it died: then its own place is all we know
+    return None if source is None else (source.partition, Position(source.offset, source.timestamp))
 
 
 def _source(found: dict[str, bytes]) -> Source | None:

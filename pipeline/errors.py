@@ -39,6 +39,10 @@ class NoRecipient(PostlogError):
     """The event names no address we could mail, so nothing can be suppressed. Dead letter."""
 
 
+class LetterRefused(PostlogError):
+    """A dead letter cannot be sent round again as it is. It stays as it was; the message says why."""
+
+
 class OffsetGap(PostlogError):
     """Records between two offsets never reached the lane. Stop: redelivery from the committed offset repairs it."""
 

@@ -24,7 +24,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One topic; name already carries the prefix. `partitions` and the two below come from the defaults if unset."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    key: Literal["email", "none"]
+    key: Literal["email", "id", "none"]
     writers: list[Service]
     readers: list[Service]
     partitions: Annotated[int, Meta(ge=1)]
@@ -45,6 +45,7 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suppressions: Topic
     calls: Topic
     dead_letters: Topic
+    letter_states: Topic
 
     def all(self) -> list[Topic]:
         """Every topic, in the file's order of roles."""
@@ -146,7 +147,7 @@ def _cure_for_partitions(topic: Topic, live: Live) -> str:
     if topic.key == "none":
         return "kafka-topics.sh --alter --partitions" if topic.partitions > live.partitions else "correct topics.yaml"
     return (
-        f"refused: {topic.name} is keyed, and a new count would send an address to another partition than its "
+        f"refused: {topic.name} is keyed, and a new count would send a key to another partition than its "
         f"state. Put {live.partitions} back into topics.yaml; to grow, start a second postlog with another "
         "TOPIC_PREFIX and the new count, replay the events into it, then switch over"
     )

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 def alert(number: int) -> Alert:
     key = GroupKey("pipeline.errors.NoRecipient", "hard_bounce", f"p{number}")
-    example = Example(Place("email-events.dlq", 0, number), None, "ingress", "evt", "a reason <b>&</b>")
+    example = Example(
+        f"i0-{number}", Place("email-events.dlq", 0, number), None, "ingress", "evt", "a reason <b>&</b>"
+    )
     return Alert((Summary(key, 1, 0, 0, example, None, {0: number}),))
 
 

@@ -1,15 +1,20 @@
 """Events and records for tests, with sane defaults for what a test does not care about."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
-from pipeline import contract
+from pipeline import contract, deadletter
 from pipeline.contract import Event, EventType, Headers
+from pipeline.deadletter import Source
+from pipeline.errors import NoRecipient, PostlogError
 
 NOON = 1_700_000_000_000
 #: What only operators say.
 OPERATORS = {EventType.SUPPRESSED, EventType.REINSTATED}
+#: Where a record stood that died.
+SOURCE = Source("email-events", 3, 17, NOON - 1000, "postlog-processor")
 
 
 def event(
@@ -49,3 +54,19 @@ class FakeRecord:
 
 def record(offset: int, made: Event, *, timestamp: int = NOON, headers: Headers = ()) -> FakeRecord:
     return FakeRecord(offset, contract.encode(made), contract.key(made), timestamp, headers)
+
+
+def letter(
+    offset: int,
+    *,
+    value: bytes | None = b"{}",
+    key: bytes | None = b"ann@example.com",
+    error: PostlogError | None = None,
+    at: int = NOON,
+    source: Source | None = SOURCE,
+    headers: Headers = (),
+) -> FakeRecord:
+    """A record of the dead-letter topic; source None makes it a delivery that the ingress could not read."""
+    stage: Literal["ingress", "processor"] = "ingress" if source is None else "processor"
+    added = deadletter.headers(error or NoRecipient("email: none"), stage=stage, now=at, source=source)
+    return FakeRecord(offset, value, key, at, [*headers, *added])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from alerter import grouping
 from alerter.grouping import Grouping, Policy
 from alerter.summary import Alert, GroupKey, Place, coalesce, key_of, shown
+from pipeline.contract import Position
 from pipeline.deadletter import DeadLetter, Source
 
 POLICY = Policy(digest=60.0, despam=300.0)
@@ -38,6 +39,7 @@ def letter(
         tries=1,
         first_failure=at,
         last_failure=at,
+        origin=None if source is None else (source.partition, Position(source.offset, source.timestamp)),
     )
 
 
@@ -226,6 +228,7 @@ def test_an_alert_shows_its_earliest_letter_as_the_example() -> None:
     (alert,) = rules.due(START)
     example = alert.summaries[0].example
     assert example.place == place(17)
+    assert example.letter == "3-1234"
     assert example.original == Place("email-events", 3, 1234)
 
 

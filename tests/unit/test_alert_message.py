@@ -14,6 +14,7 @@ SUMMARY = Summary(
     first=int(NOON * 1000),
     last=int(NOON * 1000) + 61_000,
     example=Example(
+        letter="3-1234",
         place=Place("email-events.dlq", 3, 17),
         original=Place("email-events", 3, 1234),
         stage="processor",
@@ -35,7 +36,7 @@ def test_a_message_says_what_died_why_where_and_what_to_do() -> None:
         "reason: data.email: missing",
         "for example: event evt-1, given up by: processor",
         "its record: email-events, partition 3, offset 1234",
-        "its dead letter: email-events.dlq, partition 3, offset 17",
+        "its dead letter: email-events.dlq, partition 3, offset 17; postlog dlq show 3-1234",
     ]
     assert "`postlog status`" in text.body
 

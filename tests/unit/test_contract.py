@@ -170,3 +170,13 @@ def test_a_header_of_thousands_of_digits_is_no_number() -> None:
 @given(st.lists(st.tuples(st.sampled_from([*deadletter.ADDED, "postlog-type"]), st.binary(max_size=9)), max_size=6))
 def test_any_headers_can_be_read_as_a_dead_letter(headers: list[tuple[str, bytes]]) -> None:
     assert deadletter.read(FakeRecord(0, None, headers=headers)).error
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"1:2", b"1:2:3:4", b"a:1:2", b"1:-2:3", b"1:2:+3", b"1:" + b"9" * 20 + b":3"]
+)
+def test_an_origin_that_is_no_place_is_refused(value: bytes) -> None:
+    with pytest.raises(Undecodable, match="postlog-origin"):
+        contract.read_origin(value)
+    with pytest.raises(Undecodable, match="postlog-origin"):
+        contract.origin(record(9, event(), headers=[(contract.HEADER_ORIGIN, value)]))

@@ -91,3 +91,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:
     assert all(t.writers and t.readers for t in topics.load(FILE).all())
+
+
+def test_topics_that_are_not_keyed_by_email_may_have_another_count() -> None:
+    wanted = topics.load(FILE)
+    assert (wanted.letter_states.key, wanted.letter_states.partitions) == ("id", 1)
+    assert wanted.letter_states.config["retention.ms"] == wanted.dead_letters.config["retention.ms"]
+    cluster = live(wanted) | {wanted.letter_states.name: Live(2, 1, wanted.letter_states.settings())}
+    (found,) = topics.differences(wanted, cluster)
+    assert "refused" in found.cure

@@ -1,0 +1,90 @@
+"""What a dead letter becomes when it is sent round again.
+
+Pure. A record goes back to where its event first stood, as it was, with that place in a header: the processor then
+takes it for that very record and not for a duplicate of it. A delivery that never became a record is read again with
+the provider's reader of today; its events carry the provider's ids, so what arrived meanwhile makes them duplicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingress import accept
+from ingress.delivery import Delivery
+from ingress.providers import PROVIDERS
+from pipeline import contract, deadletter
+from pipeline.contract import Headers, Position, Record
+from pipeline.deadletter import DeadLetter
+from pipeline.errors import LetterRefused
+from pipeline.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A record for the events topic; partition None means the one that the key says."""
+
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def again(record: Record, *, events: Topic, redrives: int, fresh_trace: str) -> list[Sending]:
+    """The records that this dead letter becomes.
+
+    record       the letter's latest failure
+    redrives     how often it was sent round, this time included
+    fresh_trace  the traceparent to use if the delivery brought none
+
+    Raises LetterRefused.
+    """
+    letter = deadletter.read(record)
+    if letter.origin is None:
+        return _read_again(record, letter, fresh_trace)
+    source = events.name if letter.source is None else letter.source.topic
+    return [_as_it_was(record, source, letter.origin, events, redrives)]
+
+
+def _as_it_was(record: Record, source: str, origin: tuple[int, Position], events: Topic, redrives: int) -> Sending:
+    partition, _ = origin
+    if source != events.name:
+        raise LetterRefused(f"it came from the topic {source!r}, and redrives go to {events.name} alone")
+    if not 0 <= partition < events.partitions:
+        raise LetterRefused(f"it came from partition {partition}, and {events.name} has {events.partitions}")
+    if record.key is None and record.value is None:
+        raise LetterRefused("it has neither key nor value, so there is nothing to send")
+    headers = deadletter.redrive_headers(record.headers, origin, redrives)
+    return Sending(partition, record.key, record.value, headers)
+
+
+def _read_again(record: Record, letter: DeadLetter, fresh_trace: str) -> list[Sending]:
+    provider = PROVIDERS.get(letter.provider)
+    if provider is None:
+        raise LetterRefused(f"this postlog has no reader for the provider {letter.provider!r}")
+    outgoing = accept.records(provider, _delivery(record, letter), fresh_trace=fresh_trace)
+    for made in outgoing:
+        if made.topic != "events":
+            message = deadletter.read(_Made(record.offset, record.timestamp, None, None, made.headers)).message
+            raise LetterRefused(f"it is still unreadable: {message}; correct the reader, or discard it")
+    if not outgoing:
+        raise LetterRefused("it is readable now and tells of no event: discard it")
+    return [Sending(None, made.key, made.value, made.headers) for made in outgoing]
+
+
+def _delivery(record: Record, letter: DeadLetter) -> Delivery:
+    found = dict(record.headers)
+    kept = {"content-type": deadletter.CONTENT_TYPE, contract.HEADER_TRACE: contract.HEADER_TRACE}
+    headers = {name: found[header].decode(errors="replace") for name, header in kept.items() if header in found}
+    # The first arrival: a fact that is read late must not count as newer than it was.
+    return Delivery("POST", headers, record.value or b"", received_at=letter.first_failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A record that exists only here."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers

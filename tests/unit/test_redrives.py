@@ -1,0 +1,90 @@
+"""What a dead letter becomes when it is sent round again."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from console import redrives
+from console.redrives import Sending
+from pipeline import contract, deadletter, topics
+from pipeline.contract import Position
+from pipeline.deadletter import Source
+from pipeline.errors import LetterRefused, Unreadable
+from processor import dedup
+from processor.dedup import Verdict
+from tests.unit.records import NOON, SOURCE, FakeRecord, event, letter
+
+EVENTS = topics.load(topics.default_file()).events
+BODY = b'{"id":"evt_1","type":"bounced.hard","data":{"email":"Ann@Example.com"}}'
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
+
+
+def again(record: FakeRecord, redrive: int = 1) -> list[Sending]:
+    return redrives.again(record, events=EVENTS, redrives=redrive, fresh_trace=TRACE)
+
+
+def test_a_record_goes_back_as_it_was_with_its_place_and_the_count() -> None:
+    original = [*contract.headers(event(), "trace"), ("theirs", b"1")]
+    (sent,) = again(letter(5, value=b"value", key=b"key", headers=original))
+    assert (sent.partition, sent.key, sent.value) == (3, b"key", b"value")
+    origin = contract.origin_header(3, Position(17, SOURCE.timestamp))
+    assert list(sent.headers) == [*original, origin, (deadletter.REDRIVES, b"1")]
+
+
+def test_the_processor_takes_it_for_the_very_record_it_was() -> None:
+    (sent,) = again(letter(5, value=contract.encode(event())))
+    place = contract.origin(FakeRecord(90, sent.value, sent.key, NOON + 10**9, sent.headers))
+    assert dedup.judge(place, [Position(17, SOURCE.timestamp)]) is Verdict.AGAIN
+
+
+def test_headers_of_earlier_redrives_are_replaced_and_the_first_place_stays() -> None:
+    record = letter(5)
+    for times in (1, 2, 3):
+        (sent,) = again(record, times)
+        names = [name for name, _ in sent.headers]
+        assert names.count(contract.HEADER_ORIGIN) == names.count(deadletter.REDRIVES) == 1
+        assert dict(sent.headers)[deadletter.REDRIVES] == b"%d" % times
+        assert dict(sent.headers)[contract.HEADER_ORIGIN] == b"3:17:%d" % SOURCE.timestamp
+        # It fails again, further on.
+        source = Source(SOURCE.topic, 3, 90 + times, NOON + times, SOURCE.group)
+        record = letter(5 + times, source=source, headers=sent.headers)
+
+
+def test_a_broken_origin_is_mended_by_the_redrive() -> None:
+    (sent,) = again(letter(5, headers=[(contract.HEADER_ORIGIN, b"x")]))
+    assert dict(sent.headers)[contract.HEADER_ORIGIN] == b"3:17:%d" % SOURCE.timestamp
+
+
+def unread(body: bytes, *, at: int = NOON, provider: bytes = b"nexuspromail") -> FakeRecord:
+    headers = [
+        (contract.HEADER_PROVIDER, provider),
+        (contract.HEADER_TRACE, TRACE.replace("a", "c").encode()),
+        (deadletter.CONTENT_TYPE, b"application/json"),
+    ]
+    return letter(5, value=body, key=None, source=None, error=Unreadable("x"), at=at, headers=headers)
+
+
+def test_a_delivery_is_read_again_as_of_its_first_arrival() -> None:
+    (sent,) = again(unread(BODY, at=NOON - 5))
+    made = contract.decode(sent.value)
+    assert (made.id, made.email, made.received_at) == ("evt_1", "ann@example.com", NOON - 5)
+    assert (sent.partition, sent.key) == (None, b"ann@example.com")
+    assert list(sent.headers) == contract.headers(made, TRACE.replace("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (unread(b"{"), "still unreadable: value"),
+        (unread(b'{"type":"opened"}'), "still unreadable: .*data"),
+        (unread(BODY, provider=b"gone"), "no reader for the provider 'gone'"),
+        (letter(5, source=msgspec.structs.replace(SOURCE, topic="elsewhere")), "from the topic 'elsewhere'"),
+        (letter(5, source=msgspec.structs.replace(SOURCE, partition=12)), "partition 12, and email-events has 12"),
+        (letter(5, source=msgspec.structs.replace(SOURCE, partition=-1)), "partition -1"),
+        (letter(5, key=None, value=None), "neither key nor value"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_the_reason(record: FakeRecord, why: str) -> None:
+    with pytest.raises(LetterRefused, match=why):
+        again(record)
