@@ -24,7 +24,7 @@ def file_with(folder: Path, **changes: Any) -> str:
     """topics.yaml with other values in the topic of the events."""
     document = yaml.safe_load(topics.default_file().read_text())
     config = changes.pop("config", {})
-    for name in ("events", "seen", "suppressions", "dead_letters"):
+    for name in ("events", "seen", "suppressions", "calls", "dead_letters"):
         document["topics"][name] |= changes
     document["topics"]["events"]["config"] |= config
     path = folder / "topics.yaml"
@@ -42,8 +42,8 @@ def test_missing_topics_fail_the_check_and_apply_creates_them(env: dict[str, str
     names = [f"{settings.topic_prefix}new.{name}" for name in ("email-events", "email-events.dlq")]
     missing = postlog("topics", "check", env=new)
     assert missing.returncode == 1
-    assert missing.stdout.count("missing") == 4
-    assert missing.stdout.count("postlog topics apply") == 4
+    assert missing.stdout.count("missing") == 5
+    assert missing.stdout.count("postlog topics apply") == 5
     assert all(name in missing.stdout for name in names)
 
     created = postlog("topics", "apply", env=new)
