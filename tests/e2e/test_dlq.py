@@ -11,12 +11,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 
+from console import dead_letters
 from pipeline import contract, deadletter, kafka
 from pipeline.contract import Event, EventType
 from pipeline.deadletter import Source
 from pipeline.errors import NoRecipient, Unreadable
+from pipeline.letters import Place
 from pipeline.settings import Settings
 from tests.e2e.postlog import argv, postlog, whole
 from tests.e2e.system import System, delivery, until
@@ -119,16 +122,23 @@ async def test_a_letter_of_nobody_is_listed_shown_and_discarded(system: System, 
     assert "ann at example.com" in revealed["payload"]
     assert dict(revealed["headers"])["postlog-id"] == "e1"
 
+    # As the very record that left the marker: a duplicate would be dropped, and its letter with it.
+    assert dlq("redrive", identity, env=env)["letters"] == [identity]
+    await system.caught_up()
+    (again,) = listed(env)
+    assert (again["id"], again["failures"], again["redrives"]) == (identity, 2, 1)
+    assert await system.metric(processor, "postlog_processor_duplicates_total") == {}
+
     done = dlq("discard", identity, "--because", "a test", "--who", "me", env=env)
     assert done["letters"] == [identity]
     assert listed(env) == []
     assert [found["id"] for found in listed(env, "--state", "discarded")] == [identity]
-    (action,) = dlq("show", identity, env=env)["actions"]
+    _, action = dlq("show", identity, env=env)["actions"]
     assert (action["did"], action["who"], action["because"]) == ("discarded", "me", "a test")
 
     assert "not open" in dlq("discard", identity, "--because", "again", env=env, code=1)["refused"][0]["reason"]
     assert "discarded" in dlq("redrive", identity, env=env, code=1)["refused"][0]["reason"]
-    assert len(await system.events()) == 1
+    assert len(await system.events()) == 2
     assert postlog("dlq", "show", "9-9", env=env).returncode == 1
 
 
@@ -259,3 +269,14 @@ async def test_a_rate_is_kept_and_a_redrive_that_was_killed_can_be_repeated(
     await system.caught_up()
     markers = await system.markers()
     assert (len(markers), set(markers.values())) == (120, {1})
+
+
+async def test_letters_far_apart_are_fetched_and_expired_ones_left_out(system: System) -> None:
+    topic = system.topics.dead_letters
+    await park(system, [{"key": b"k", "value": b"%d" % number, "partition": 5} for number in range(3000)])
+    async with kafka.admin(system.settings) as client:
+        await client.delete_records({TopicPartition(topic.name, 5): RecordsToDelete(before_offset=10)})
+    async with dead_letters.reader(system.settings) as consumer:
+        wanted = [Place(5, offset) for offset in (2999, 3, 10, 11, 400, 2000, 2001, 5000)] + [Place(6, 0)]
+        found = [record.value async for record in dead_letters.fetch(consumer, topic, wanted)]
+    assert found == [b"10", b"11", b"400", b"2000", b"2001", b"2999"]

@@ -178,6 +178,28 @@ def test_every_setting_is_in_the_table() -> None:
     assert all(variable in output for variable, _, _ in documented())
 
 
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("redrive",), "either IDs, or --all"),
+        (("redrive", "3-17", "--all"), "either IDs, or --all"),
+        (("redrive", "3-17", "--error", "NoRecipient"), "either IDs, or --all"),
+        (("redrive", "3-17", "--limit", "5"), "either IDs, or --all"),
+        (("redrive", "--error", "NoRecipient"), "either IDs, or --all"),
+        (("redrive", "--all", "--rate", "0"), "--rate"),
+        (("discard", "3-17"), "--because"),
+        (("discard", "3-17", "--because", " "), "say why"),
+        (("show", "17"), "'17' is no id of a letter"),
+        (("list", "--since", "yesterday"), "'yesterday' is neither like 2h"),
+        (("list", "--type", "bounce"), "hard_bounce"),
+    ],
+)
+def test_letters_have_to_be_named_or_chosen_and_never_by_accident(args: tuple[str, ...], why: str) -> None:
+    result = postlog("dlq", *args)
+    assert result.exit_code == 2
+    assert why in result.stderr
+
+
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
     """Every command that does something, as one types it."""
     if isinstance(command, click.Group):
