@@ -119,9 +119,7 @@ def test_a_record_is_its_own_origin_unless_it_was_sent_round_again() -> None:
     assert contract.origin(again) == Position(7, NOON)
 
 
-@pytest.mark.parametrize(
-    "value", [None, b"", b"1:2", b"0:-1:5", b"0:9999999999999999999:5", b"0:3:" + b"9" * 16, b"0:10:5"]
-)
+@pytest.mark.parametrize("value", [None, b"", b"1:2", b"0:-1:5", b"0:9999999999999999999:5", b"0:3:" + b"9" * 16])
 def test_an_origin_that_cannot_be_is_undecodable(value: bytes | None) -> None:
     with pytest.raises(Undecodable, match="postlog-origin"):
         contract.origin(record(9, event(), headers=[("postlog-origin", value)]))  # type: ignore[list-item]
