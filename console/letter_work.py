@@ -32,6 +32,7 @@ Show = Callable[[int, int], None]
 
 
 def asked(question: Coroutine[Any, Any, T]) -> T:
+    """The answer, for a command that is not asynchronous. Raises PostlogError if Kafka refuses."""
     try:
         return asyncio.run(question)
     except KafkaError as error:
@@ -39,6 +40,7 @@ def asked(question: Coroutine[Any, Any, T]) -> T:
 
 
 async def index_of(settings: Settings) -> Index:
+    """All letters there are. Raises as every function here: ConfigError, KafkaUnavailable, KafkaError."""
     topics = await kafka.require_topics(settings)
     async with dead_letters.reader(settings) as consumer:
         return await _read(consumer, topics)
@@ -50,6 +52,7 @@ async def _read(consumer: AIOKafkaConsumer, topics: Topics) -> Index:
 
 
 async def whole(settings: Settings, identity: str, *, reveal: bool) -> letter_view.Whole:
+    """All of one letter. Raises PostlogError if there is none."""
     topics = await kafka.require_topics(settings)
     async with dead_letters.reader(settings) as consumer:
         index = await _read(consumer, topics)
@@ -62,6 +65,7 @@ async def whole(settings: Settings, identity: str, *, reveal: bool) -> letter_vi
 
 
 async def redriven(settings: Settings, choice: Choice, order: Order) -> Outcome:
+    """Send the letters of a choice round again. Raises PostlogError if Kafka does not take one."""
     topics = await kafka.require_topics(settings)
     async with dead_letters.reader(settings) as consumer, redrive.producer(settings) as sender:
         index = await _read(consumer, topics)
@@ -74,6 +78,7 @@ async def redriven(settings: Settings, choice: Choice, order: Order) -> Outcome:
 
 
 async def discarded(settings: Settings, choice: Choice, who: str, because: str) -> Outcome:
+    """Note that nobody needs the letters of a choice."""
     topics = await kafka.require_topics(settings)
     async with dead_letters.reader(settings) as consumer, redrive.producer(settings) as sender:
         index = await _read(consumer, topics)

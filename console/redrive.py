@@ -99,7 +99,7 @@ class Redrive:
         """Send these letters round. Raises PostlogError if Kafka does not take one; what was sent is noted."""
         by_place = {letter.latest: letter for letter in chosen if self._allowed(letter)}
         topic = self._topics.dead_letters
-        async for record in dead_letters.fetch(self._consumer, topic, by_place):
+        async for record in dead_letters.fetch(self._consumer, topic, list(by_place)):
             letter = by_place.pop(letters.Place(record.partition, record.offset))
             try:
                 made = redrives.again(

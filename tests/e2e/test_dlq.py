@@ -232,6 +232,7 @@ async def test_thousands_of_letters_are_redriven_each_applied_once(system: Syste
 
     # All of it once more: the same records again, or duplicates.
     assert len(dlq("redrive", "--all", *narrow, env=env)["letters"]) == 2 * half
+    assert {letter["redrives"] for letter in listed(env, "--state", "redriven")} == {2}
     await system.caught_up()
     assert await system.markers() == markers
     assert await system.suppressed() == expected
