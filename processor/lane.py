@@ -7,23 +7,19 @@ local store. A crash between the two is repaired by the next `open`, a crash bef
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerFenced
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline import kafka
 from pipeline.contract import Record
-from pipeline.errors import Fenced, LaneClosed, OffsetGap, RecordsLost, StaleStore
+from pipeline.errors import LaneClosed, OffsetGap, RecordsLost, StaleStore
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 from processor import calls, changelog, dedup, letters, metrics, store
@@ -32,25 +28,17 @@ from processor.calls import Settled
 from processor.decide import Changes, State, decide
 from processor.handler import Handlers
 from processor.letters import Row
+from processor.position import contradiction, start_of
 from processor.store import TABLES, Store, Table, open_store
+from processor.transaction import Transactions
 
 log = structlog.get_logger(__name__)
 
-#: The coordinator ends the transaction of a silent owner after this; a thawed one finds itself fenced.
-TRANSACTION_TIMEOUT_MS = 30_000
-#: How long to wait before asking again whether the last transaction's markers are written. They take a few ms,
-#: and aiokafka's default of 100 would be most of a transaction's time.
-RETRY_BACKOFF_MS = 10
-PRODUCER_BATCH_BYTES = 512 * 1024
 RESTORE_FETCH_BYTES = 8 * 1024 * 1024
 #: Calls that a lane may owe before its partition is left alone: a slow handler must not fill the memory.
 MOST_OWED = 10_000
 #: How long calls under way may take when the lane is given up, in seconds; then the next owner makes them again.
 DRAIN_SECONDS = 3.0
-
-
-#: A batch under way: the future of its metadata, whose offset is that of its first record, and its record count.
-Sent = tuple[Awaitable[Any], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,7 @@ class Lane:
         self._calling: Calling | None = None
         self._source = TopicPartition(site.topics.events.name, number)
         self._store: Store | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._transactions: Transactions | None = None
         self._newest_bucket = -1
 
     def begin(self) -> None:
@@ -105,15 +93,8 @@ class Lane:
         early would miss its last transaction.
         """
         started = time.monotonic()
-        self._producer = AIOKafkaProducer(
-            **kafka.client_options(self._site.settings),
-            transactional_id=kafka.lane_id(self._site.group, self.number),
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            retry_backoff_ms=RETRY_BACKOFF_MS,
-            max_batch_size=PRODUCER_BATCH_BYTES,
-            max_request_size=kafka.LARGEST_REQUEST,
-        )
-        await self._producer.start()
+        self._transactions = Transactions(self._site.settings, self._site.group, self.number)
+        await self._transactions.start()
         async with self._reader() as reader:
             offsets = await self._offsets(reader)
             restored = await self._restore(reader)
@@ -157,13 +138,7 @@ class Lane:
         owed: dict[bytes, bytes | None] = {
             call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)
         }
-        try:
-            positions = await self._commit(changes, settled, owed)
-        except ProducerFenced:
-            raise Fenced(
-                f"partition {self.number} has another owner now, or Kafka ended our transaction after "
-                f"{TRANSACTION_TIMEOUT_MS // 1000} s; nothing of it is committed, and nothing is lost"
-            ) from None
+        positions = await self._commit(changes, settled, owed)
         self._remember(changes, settled.rows | owed, positions)
         self.next = changes.end
         self.moved()
@@ -186,9 +161,9 @@ class Lane:
         if self._calling is not None:
             calling, self._calling = self._calling, None
             await calling.close()
-        if self._producer is not None:
-            producer, self._producer = self._producer, None
-            await producer.stop()
+        if self._transactions is not None:
+            transactions, self._transactions = self._transactions, None
+            await transactions.stop()
         if self._store is not None:
             closing, self._store = self._store, None
             closing.close()
@@ -241,7 +216,7 @@ class Lane:
                 f"and reset the group: kafka-consumer-groups.sh --group {self._site.group} "
                 f"--topic {self._source.topic}:{self.number} --reset-offsets --to-earliest --execute"
             )
-        return first if committed is None else committed
+        return start_of(committed, first=first)
 
     async def _restore(self, reader: AIOKafkaConsumer) -> int:
         """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
@@ -273,39 +248,19 @@ class Lane:
 
     async def _commit(self, changes: Changes, settled: Settled, owed: dict[bytes, bytes | None]) -> dict[str, int]:
         """One transaction; the changelogs' positions after it, by topic."""
-        producer = self._producer
-        if producer is None:
+        if self._transactions is None:
             raise LaneClosed(f"lane {self.number} is not open")
         topics = self._site.topics
-        async with producer.transaction():
-            seen = await self._send(producer, topics.seen.name, _rows(changes.seen))
-            listed = await self._send(producer, topics.suppressions.name, _rows(changes.suppressions))
-            calls_owed = await self._send(producer, topics.calls.name, _rows(settled.rows | owed))
-            dead = await self._send(producer, topics.dead_letters.name, self._letters(changes, settled))
-            ends = await asyncio.gather(seen, listed, calls_owed, dead)
-            if changes.end > self.next:
-                offset = {self._source: OffsetAndMetadata(changes.end, "")}
-                await producer.send_offsets_to_transaction(offset, self._site.group)
+        rows = {
+            topics.seen.name: _rows(changes.seen),
+            topics.suppressions.name: _rows(changes.suppressions),
+            topics.calls.name: _rows(settled.rows | owed),
+            topics.dead_letters.name: self._letters(changes, settled),
+        }
+        ends = await self._transactions.commit(rows, {self._source: changes.end} if changes.end > self.next else {})
         metrics.TRANSACTIONS.inc()
-        names = (topics.seen.name, topics.suppressions.name, topics.calls.name)
-        return {name: end for name, end in zip(names, ends, strict=False) if end is not None}
-
-    async def _send(self, producer: AIOKafkaProducer, topic: str, rows: Sequence[Row]) -> Awaitable[int | None]:
-        """Hand rows to the producer, in order, for this lane's partition; awaits to the position after the last."""
-        sent: list[Sent] = []
-        builder = producer.create_batch()
-        for key, value, headers in rows:
-            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                sent.append(await self._send_batch(producer, topic, builder))
-                builder = producer.create_batch()
-                builder.append(key=key, value=value, timestamp=None, headers=headers)
-        if builder.record_count():
-            sent.append(await self._send_batch(producer, topic, builder))
-        return _end(sent)
-
-    async def _send_batch(self, producer: AIOKafkaProducer, topic: str, builder: Any) -> Sent:
-        builder.close()
-        return await producer.send_batch(builder, topic, partition=self.number), builder.record_count()
+        ends.pop(topics.dead_letters.name, None)  # no changelog of ours
+        return ends
 
     def _letters(self, changes: Changes, settled: Settled) -> list[Row]:
         now, topic, group = _now(), self._source.topic, self._site.group
@@ -336,25 +291,3 @@ def _now() -> int:
 
 def _rows(changed: Mapping[bytes, bytes | None]) -> list[Row]:
     return [(key, value, []) for key, value in changed.items()]
-
-
-async def _end(sent: list[Sent]) -> int | None:
-    """The offset after the last record that was sent, None if there was none or the broker did not tell."""
-    bases = [metadata.offset for metadata in await asyncio.gather(*[future for future, _ in sent])]
-    return bases[-1] + sent[-1][1] if bases and bases[-1] >= 0 else None
-
-
-def contradiction(committed: int | None, *, first: int, end: int, used: bool) -> str | None:
-    """How the log, which holds offsets from `first` to before `end`, contradicts the committed offset; None if not.
-
-    used  the lane has state, and committed an offset in the transaction that wrote it
-    """
-    if committed is None:
-        return (
-            "the group's offsets are gone, though its state is there: Kafka forgot an empty group" if used else None
-        )
-    if committed < first:
-        return f"records {committed} to {first - 1} expired before they were processed"
-    if committed > end:
-        return f"the log ends at {end}, before the committed offset {committed}: the cluster has lost its end"
-    return None

@@ -13,8 +13,9 @@ from pipeline import topics
 from pipeline.errors import OffsetGap
 from pipeline.settings import Settings
 from processor import lanes as module
-from processor.lane import Lane, Site, contradiction
+from processor.lane import Lane, Site
 from processor.lanes import Lanes
+from processor.position import contradiction
 from processor.watch import stalled
 from tests.unit.records import FakeRecord
 

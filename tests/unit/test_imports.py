@@ -35,6 +35,7 @@ PURE = {
     "processor/calls.py",
     "processor/decide.py",
     "processor/dedup.py",
+    "processor/position.py",
     "processor/handler.py",
     "processor/letters.py",
     "processor/suppressions.py",

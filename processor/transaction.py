@@ -1,0 +1,94 @@
+"""The transactional producer of one lane: what it commits is there as a whole, and starting it is the fence.
+
+A shell over aiokafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from pipeline import kafka
+from pipeline.errors import Fenced
+from pipeline.settings import Settings
+from processor.letters import Row
+
+#: The coordinator ends the transaction of a silent owner after this; a thawed one finds itself fenced.
+TRANSACTION_TIMEOUT_MS = 30_000
+#: How long to wait before asking again whether the last transaction's markers are written. They take a few ms,
+#: and aiokafka's default of 100 would be most of a transaction's time.
+RETRY_BACKOFF_MS = 10
+PRODUCER_BATCH_BYTES = 512 * 1024
+
+#: A batch under way: the future of its metadata, whose offset is that of its first record, and its record count.
+Sent = tuple[Awaitable[Any], int]
+
+
+class Transactions:
+    """One transaction at a time, all rows to one partition number; between start and stop."""
+
+    def __init__(self, settings: Settings, group: str, number: int) -> None:
+        self._group = group
+        self._number = number
+        self._producer = AIOKafkaProducer(
+            **kafka.client_options(settings),
+            transactional_id=kafka.lane_id(group, number),
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            max_batch_size=PRODUCER_BATCH_BYTES,
+            max_request_size=kafka.LARGEST_REQUEST,
+        )
+
+    async def start(self) -> None:
+        """Fence the former owner of the partition, and end its open transaction."""
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect; between transactions only."""
+        await self._producer.stop()
+
+    async def commit(self, rows: Mapping[str, Sequence[Row]], source: Mapping[TopicPartition, int]) -> dict[str, int]:
+        """Write rows by topic and the group's offsets at once; by topic the position after what was written.
+
+        Raises Fenced if the partition has another owner, KafkaError if it is not known what became of it.
+        """
+        try:
+            async with self._producer.transaction():
+                sent = {topic: await self._send(topic, several) for topic, several in rows.items() if several}
+                ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
+                if source:
+                    offsets = {partition: OffsetAndMetadata(offset, "") for partition, offset in source.items()}
+                    await self._producer.send_offsets_to_transaction(offsets, self._group)
+        except ProducerFenced:
+            raise Fenced(
+                f"partition {self._number} has another owner now, or Kafka ended our transaction after "
+                f"{TRANSACTION_TIMEOUT_MS // 1000} s; nothing of it is committed, and nothing is lost"
+            ) from None
+        return {topic: end for topic, end in zip(sent, ends, strict=True) if end is not None}
+
+    async def _send(self, topic: str, rows: Sequence[Row]) -> list[Sent]:
+        """Hand rows to the producer, in order, without waiting for their acknowledgement."""
+        sent: list[Sent] = []
+        builder = self._producer.create_batch()
+        for key, value, headers in rows:
+            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                sent.append(await self._send_batch(topic, builder))
+                builder = self._producer.create_batch()
+                builder.append(key=key, value=value, timestamp=None, headers=headers)
+        sent.append(await self._send_batch(topic, builder))
+        return sent
+
+    async def _send_batch(self, topic: str, builder: Any) -> Sent:
+        builder.close()
+        return await self._producer.send_batch(builder, topic, partition=self._number), builder.record_count()
+
+
+async def _end(sent: list[Sent]) -> int | None:
+    """The offset after the last record that was sent, None if the broker did not tell."""
+    bases = [metadata.offset for metadata in await asyncio.gather(*[future for future, _ in sent])]
+    return bases[-1] + sent[-1][1] if bases[-1] >= 0 else None
