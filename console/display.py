@@ -45,7 +45,7 @@ def numbers(totals: Totals, rates: Rates | None) -> str:
             f"{totals.duplicates:,} duplicates",
             f"{totals.suppression_writes:,} suppressions written",
             f"{totals.dead_letters:,} dead letters",
-            f"lag {totals.lag:,}",
+            "lag unknown" if totals.lag is None else f"lag {totals.lag:,}",
         )
     )
 

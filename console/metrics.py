@@ -58,7 +58,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counted since the processes that answer started; lag is now."""
+    """Counted since the processes that answer started; lag is now, None if no lane is open to tell it."""
 
     deliveries: int
     refused: int
@@ -68,7 +68,7 @@ class Totals:
     duplicates: int
     suppression_writes: int
     dead_letters: int
-    lag: int
+    lag: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ def totals(sources: Iterable[Source]) -> Totals:
     """Sums over all processes."""
     sources = list(sources)
     samples = [sample for source in sources for sample in source.samples]
+    open_lanes = lanes(sources)
     return Totals(
         deliveries=_sum(samples, DELIVERIES),
         refused=_sum([s for s in samples if s.labels.get("outcome") not in _TAKEN], DELIVERIES),
@@ -110,7 +111,7 @@ def totals(sources: Iterable[Source]) -> Totals:
         duplicates=_sum(samples, DUPLICATES),
         suppression_writes=_sum(samples, SUPPRESSION_WRITES),
         dead_letters=_sum(samples, INGRESS_DEAD_LETTERS) + _sum(samples, DEAD_LETTERS),
-        lag=sum(lane.lag for lane in lanes(sources)),
+        lag=sum(lane.lag for lane in open_lanes) if open_lanes else None,
     )
 
 

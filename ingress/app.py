@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -25,6 +26,10 @@ from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
+#: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
+REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "retry"})
+#: Seconds until the same is said again, with a count.
+SAY_SECONDS = 10.0
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
 RETRY_AFTER = "5"
 
@@ -92,11 +97,16 @@ class Ingress:
         self.draining = False
         self._settings = settings
         self._log = written
+        self._unsaid: Counter[tuple[str, str]] = Counter()
+        self._say_again: dict[tuple[str, str], float] = {}
 
     def routes(self, providers: list[tuple[Provider, tuple[bytes, ...]]]) -> web.Application:
         """The web application: a route per provider, health and metrics."""
         app = web.Application(client_max_size=self._settings.ingress_max_body_bytes)
         for provider, secrets in providers:
+            metrics.DEAD_LETTERS.labels(provider.name)
+            for outcome in metrics.OUTCOMES:
+                metrics.DELIVERIES.labels(provider.name, outcome)
             for method in provider.methods:
                 app.router.add_route(method, provider.path, self._handler(provider, secrets))
         shared = bool(self._settings.prometheus_multiproc_dir)
@@ -117,6 +127,8 @@ class Ingress:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             outcome, reply = await self._receive(provider, secrets, request)
+            if outcome in REFUSED:
+                self._refused(provider, outcome)
             metrics.DELIVERIES.labels(provider.name, outcome).inc()
             return web.Response(
                 status=reply.status,
@@ -126,6 +138,15 @@ class Ingress:
             )
 
         return handle
+
+    def _refused(self, provider: Provider, outcome: str) -> None:
+        """Say that deliveries are refused, once in a while and how many: a flood must not fill the log."""
+        self._unsaid[provider.name, outcome] += 1
+        now = time.monotonic()
+        if now >= self._say_again.get((provider.name, outcome), 0.0):
+            count = self._unsaid.pop((provider.name, outcome))
+            log.warning("refused deliveries", provider=provider.name, outcome=outcome, count=count)
+            self._say_again[provider.name, outcome] = now + SAY_SECONDS
 
     async def _receive(
         self, provider: Provider, secrets: tuple[bytes, ...], request: web.Request
@@ -164,7 +185,7 @@ class Ingress:
         try:
             await self._log.append(records)
         except KafkaUnavailable as error:
-            log.warning("asked the sender to try again", provider=provider.name, reason=str(error))
+            log.debug("asked the sender to try again", provider=provider.name, reason=str(error))
             reply = _error(provider.answers.try_again, "Try again later", {"Retry-After": RETRY_AFTER})
             return "retry", reply
         metrics.ACKNOWLEDGE.observe(time.perf_counter() - started)

@@ -9,6 +9,8 @@ DELIVERIES = Counter(
     "HTTP deliveries by outcome: accepted, handshake, bad_signature, stale, too_large, too_slow, retry",
     ["provider", "outcome"],
 )
+#: Every outcome there is: each shows 0 from the start, so that the first one is an increase.
+OUTCOMES = ("accepted", "handshake", "bad_signature", "stale", "too_large", "too_slow", "retry")
 EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
 DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
 PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")

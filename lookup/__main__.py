@@ -70,4 +70,5 @@ async def tombstone_life(settings: Settings, topics: Topics) -> int:
 
 
 if __name__ == "__main__":
+    service.takes_no_arguments("lookup")
     service.run("lookup", main)

@@ -118,6 +118,15 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
+def takes_no_arguments(service: str) -> None:
+    """Refuse whatever the command line says: a service is configured by its environment. `--help` says so."""
+    if sys.argv[1:]:
+        print(  # noqa: T201
+            f"usage: python -m {service}\n\nConfigured by environment variables alone: postlog settings lists them."
+        )
+        sys.exit(0 if sys.argv[1:] == ["--help"] else REFUSED)
+
+
 def run(
     service: str, main: Callable[[Settings], Coroutine[Any, Any, None]], environ: Mapping[str, str] = os.environ
 ) -> NoReturn:

@@ -25,9 +25,12 @@ SHORTEST_SECRET = 8
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One field per variable: `KAFKA_BOOTSTRAP_SERVERS` is `kafka_bootstrap_servers`."""
 
-    kafka_bootstrap_servers: Annotated[str, Meta(description="brokers, `host:port`, comma-separated")] = (
-        "127.0.0.1:9092"
-    )
+    kafka_bootstrap_servers: Annotated[
+        str,
+        Meta(
+            description="brokers, `host:port`, comma-separated", pattern=r"^\s*[^\s,]+:\d+\s*(,\s*[^\s,]+:\d+\s*)*$"
+        ),
+    ] = "127.0.0.1:9092"
     kafka_wait_seconds: Annotated[
         Seconds, Meta(description="how long a starting service waits for Kafka before it exits with 1")
     ] = 60.0
@@ -138,9 +141,15 @@ def load(environ: Mapping[str, str]) -> Settings:
         try:
             msgspec.convert({name: value}, Settings, strict=False)
         except msgspec.ValidationError as error:
-            reason = str(error).split(" - at ")[0]
+            reason = str(error).split(" - at ")[0] + _allowed(name)
             raise ConfigError(f"{name.upper()} is {value!r}: {reason}. Correct the variable, or unset it.") from None
     return msgspec.convert(given, Settings, strict=False)
+
+
+def _allowed(name: str) -> str:
+    """The values a setting may have, as the end of a sentence; nothing if they are not few."""
+    choices = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][name].get("enum")
+    return f", expected one of {', '.join(sorted(choices))}" if choices else ""
 
 
 def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:

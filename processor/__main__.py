@@ -6,4 +6,5 @@ from pipeline import service
 from processor.app import main
 
 if __name__ == "__main__":
+    service.takes_no_arguments("processor")
     service.run("processor", main)

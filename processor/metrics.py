@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from pipeline.errors import NoRecipient, Undecodable
 from processor.calls import Settled
 from processor.decide import Changes
 
@@ -14,6 +15,9 @@ DUPLICATES = Counter(
 )
 SUPPRESSION_WRITES = Counter("postlog_processor_suppression_writes", "entries of the suppression list written")
 DEAD_LETTERS = Counter("postlog_processor_dead_letters", "records sent to the dead letters", ["error"])
+for _error in (Undecodable, NoRecipient):
+    # Shown as 0 from the start, so that the first one is an increase.
+    DEAD_LETTERS.labels(_error.__name__)
 TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed")
 LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
 LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])

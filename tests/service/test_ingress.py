@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from ingress.accept import Outgoing
 from ingress.app import Ingress
@@ -143,6 +144,14 @@ async def test_a_compressed_body_is_taken_as_it_came() -> None:
 async def test_other_methods_and_paths_are_refused(method: str, path: str, status: int) -> None:
     async with serving(MemoryLog()) as client:
         assert (await client.request(method, path)).status == status
+
+
+async def test_refusals_are_seen_in_the_log_once_in_a_while_with_their_number() -> None:
+    async with serving(MemoryLog()) as client:
+        with capture_logs() as lines:
+            for _ in range(5):
+                await client.post(PATH, data=BODY)
+        assert [(line["outcome"], line["count"]) for line in lines] == [("bad_signature", 1)]
 
 
 async def test_outcomes_are_counted() -> None:

@@ -102,3 +102,7 @@ postlog_alerter_untold_letters 5.0
 
 def test_text_that_is_no_metrics_has_no_samples() -> None:
     assert metrics.parse("<html>not found</html>") == []
+
+
+def test_without_an_open_lane_nobody_knows_the_lag() -> None:
+    assert metrics.totals([source("ingress", INGRESS)]).lag is None
