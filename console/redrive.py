@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from console import dead_letters, redrives
 from console.letters import Index, Letter, Refused, may_redrive
 from console.redrives import Sending
-from pipeline import kafka, letters
+from pipeline import contract, kafka, letters
 from pipeline.errors import LetterRefused, PostlogError
 from pipeline.letters import Action, LetterState
 from pipeline.settings import Settings
@@ -106,7 +106,7 @@ class Redrive:
                     record,
                     events=self._topics.events,
                     redrives=self._index.redrives(letter) + 1,
-                    fresh_trace=f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+                    fresh_trace=contract.traceparent(secrets.token_bytes(24)),
                 )
             except LetterRefused as error:
                 self.outcome.refused.append(Refused(letter.id, str(error)))

@@ -18,7 +18,7 @@ from ingress import accept, metrics
 from ingress.delivery import Delivery, Reply
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
-from pipeline import kafka, service
+from pipeline import contract, kafka, service
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -181,7 +181,7 @@ class Ingress:
 
     async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
         """Write an authentic delivery to the log, then say so."""
-        records = accept.records(provider, delivery, fresh_trace=_new_trace())
+        records = accept.records(provider, delivery, fresh_trace=contract.traceparent(os.urandom(24)))
         try:
             await self._log.append(records)
         except KafkaUnavailable as error:
@@ -200,12 +200,6 @@ class Ingress:
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:
     return Reply(status, b'{"error": "%s"}' % text.encode(), "application/json", headers or {})
-
-
-def _new_trace() -> str:
-    """A traceparent of our own: version 00, random ids, not sampled."""
-    random = os.urandom(24).hex()
-    return f"00-{random[:32]}-{random[32:]}-00"
 
 
 async def _first(*reasons: Awaitable[object]) -> None:

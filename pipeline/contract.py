@@ -152,6 +152,12 @@ def headers(event: Event, traceparent: str) -> list[tuple[str, bytes]]:
     ]
 
 
+def traceparent(random: bytes) -> str:
+    """A traceparent of our own from 24 random bytes: version 00, not sampled."""
+    text = random.hex()
+    return f"00-{text[:32]}-{text[32:]}-00"
+
+
 class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A place in one partition of the log, which is what identifies an event: offset and arrival time in ms."""
 

@@ -67,6 +67,5 @@ def event(
 
 
 def headers(event: Event, trace: bytes) -> list[tuple[str, bytes]]:
-    """The record's headers; trace is 24 random bytes. Version 00, not sampled."""
-    text = trace.hex()
-    return contract.headers(event, f"00-{text[:32]}-{text[32:]}-00")
+    """The record's headers; trace is 24 random bytes."""
+    return contract.headers(event, contract.traceparent(trace))
