@@ -1,7 +1,7 @@
 """topics.yaml as values, and how a live cluster differs from it.
 
 Pure; `pipeline.kafka` asks the cluster and creates what is missing. What always holds of a loaded file:
-every role the services need is there, and topics keyed by email have one partition count, because lane N
+every role the services need is there, and topics keyed by email or lane have one partition count, because lane N
 owns partition N of each of them.
 """
 
@@ -24,7 +24,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One topic; name already carries the prefix. `partitions` and the two below come from the defaults if unset."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    key: Literal["email", "id", "none"]
+    key: Literal["email", "lane", "id", "none"]
     writers: list[Service]
     readers: list[Service]
     partitions: Annotated[int, Meta(ge=1)]
@@ -44,6 +44,7 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seen: Topic
     suppressions: Topic
     calls: Topic
+    incidents: Topic
     dead_letters: Topic
     letter_states: Topic
 
@@ -88,10 +89,10 @@ def load(path: Path, *, prefix: str = "", replication: int | None = None, min_in
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     topics = parse(document, source=str(path), prefix=prefix, replication=replication, min_insync=min_insync)
-    counts = {t.name: t.partitions for t in topics.all() if t.key == "email"}
+    counts = {t.name: t.partitions for t in topics.all() if t.key in ("email", "lane")}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ConfigError(f"{path}: topics keyed by email need one partition count, but: {listed}")
+        raise ConfigError(f"{path}: topics keyed by email or lane need one partition count, but: {listed}")
     return topics
 
 

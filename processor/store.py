@@ -20,8 +20,8 @@ from pipeline.errors import StoreBroken, StoreLocked
 log = structlog.get_logger(__name__)
 
 #: The tables of a lane, by the role of their changelog in topics.yaml.
-Table = Literal["seen", "suppressions", "calls"]
-TABLES: tuple[Table, ...] = ("seen", "suppressions", "calls")
+Table = Literal["seen", "suppressions", "calls", "incidents"]
+TABLES: tuple[Table, ...] = ("seen", "suppressions", "calls", "incidents")
 
 _POSITION = b"position:"
 

@@ -24,7 +24,7 @@ def file_with(folder: Path, **changes: Any) -> str:
     """topics.yaml with other values in the topic of the events."""
     document = yaml.safe_load(topics.default_file().read_text())
     config = changes.pop("config", {})
-    for name in ("events", "seen", "suppressions", "calls", "dead_letters"):
+    for name in ("events", "seen", "suppressions", "calls", "incidents", "dead_letters"):
         document["topics"][name] |= changes
     document["topics"]["events"]["config"] |= config
     path = folder / "topics.yaml"

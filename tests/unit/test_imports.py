@@ -21,6 +21,7 @@ PURE = {
     "pipeline/contract.py",
     "pipeline/deadletter.py",
     "pipeline/errors.py",
+    "pipeline/incidents.py",
     "pipeline/operators.py",
     "pipeline/providers.py",
     "pipeline/letters.py",

@@ -1,0 +1,56 @@
+"""What is wrong with a lane for as long as it lasts: a handler's circuit is open, a processor stopped itself.
+
+Pure. An incident is a row of the lane's state and so a record on the compacted incidents topic, in the partition of
+its lane: written when it begins, a tombstone when it is over. So it survives whoever noticed it, the next owner of
+the lane ends it, and whoever reads the topic from its beginning knows what is wrong now. One cause usually shows in
+many lanes at once; rows with the same key are one incident then.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.contract import Millis, explain
+from pipeline.errors import Undecodable
+
+Kind = Literal["circuit_open", "processor_stopped"]
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of an incident's record.
+
+    subject  the handler whose circuit is open, or the short reason of the stop: `rejections` or `records_lost`
+    since    ms
+    reason   a sentence for people: the last error, or what was counted; without addresses and payloads
+    """
+
+    v: Literal[1] = 1
+    kind: Kind
+    subject: Annotated[str, Meta(min_length=1, max_length=200)]
+    since: Millis
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+    @property
+    def key(self) -> bytes:
+        """Key of its record, the same in every lane."""
+        return f"{self.kind}/{self.subject}".encode()
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Incident)
+
+
+def encode(incident: Incident) -> bytes:
+    """The record's value: JSON."""
+    return _encoder.encode(incident)
+
+
+def decode(value: bytes) -> Incident:
+    """The incident in a record's value. Raises Undecodable naming the field and the reason."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(explain(error)) from None
