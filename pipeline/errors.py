@@ -54,6 +54,10 @@ class RecordsLost(PostlogError):
     """
 
 
+class TooManyRejections(PostlogError):
+    """Most of the latest records would become dead letters: it is not they that are wrong. Stop; all are kept."""
+
+
 class StaleStore(PostlogError):
     """A local store is of another log, or misses deletions that were compacted away. Discard it, restore anew."""
 

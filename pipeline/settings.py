@@ -98,6 +98,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
     ] = 10.0
     processor_max_batch: Annotated[Count, Meta(description="records one transaction holds at most")] = 20_000
+    processor_max_rejected_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="above this share of dead letters in the latest 1,000 records the processor stops; 1: never",
+        ),
+    ] = 0.5
     handlers: Annotated[
         str,
         Meta(description="modules with handlers to call for events, `package.module`, comma-separated"),

@@ -1,7 +1,8 @@
 """Makes the calls that a lane owes: in order within an address, concurrently over addresses.
 
 A shell over asyncio. It never writes: an outcome waits here until the lane has committed what follows from it, and a
-call whose outcome was not committed is made again.
+call whose outcome was not committed is made again. While the circuit of a handler is open its calls are held; a
+failure meanwhile has no outcome, so it does not count as a try.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import insort
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -18,17 +21,24 @@ from pipeline.errors import StoreBroken
 from pipeline.providers import as_it_means_now
 from processor import calls, metrics
 from processor.calls import Call, Outcome, Settled
-from processor.handler import Handler
+from processor.circuit import Circuit, Circuits
+from processor.handler import Handler, TryLater
 from processor.store import Store
 
 log = structlog.get_logger(__name__)
 
 
 class Calling:
-    """The calls of one lane. `ready` is called when there is an outcome to commit, or when calling itself failed."""
+    """The calls of one lane, until it is closed.
 
-    def __init__(self, handlers: Mapping[str, Handler], store: Store, ready: Callable[[], None]) -> None:
+    `ready` is called when there is an outcome to commit, a circuit has opened or closed, or calling itself failed.
+    """
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], circuits: Circuits, store: Store, ready: Callable[[], None]
+    ) -> None:
         self._handlers = handlers
+        self._circuits = circuits
         self._store = store
         self._ready = ready
         self._rows: set[bytes] = set()
@@ -36,9 +46,14 @@ class Calling:
         self._running: set[asyncio.Task[None]] = set()
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
         self._places = {name: asyncio.Semaphore(handler.concurrency) for name, handler in handlers.items()}
+        self._held: defaultdict[str, deque[bytes]] = defaultdict(deque)  # by handler, while its circuit is open
+        self._probe_timers: dict[str, asyncio.TimerHandle] = {}
+        self._watchers = {name: partial(self._circuit_moved, name) for name in circuits}
         self._outcomes: list[Outcome] = []
         self._failure: BaseException | None = None
         self._ending = False
+        for name, watcher in self._watchers.items():
+            circuits[name].watchers.add(watcher)
 
     @property
     def owed(self) -> int:
@@ -48,6 +63,10 @@ class Calling:
     def owes(self, row: bytes) -> bool:
         """Whether this call is owed already: a replay may meet one that is not done."""
         return row in self._rows
+
+    def owes_to(self, handler: str) -> bool:
+        """Whether any call of this handler is owed."""
+        return any(calls.handler_of(line) == handler for line in self._lines)
 
     def load(self) -> None:
         """Take up what the store says is owed. Calls of handlers that are not configured now stay there."""
@@ -97,6 +116,8 @@ class Calling:
     async def close(self) -> None:
         """Drop everything; what was not committed is tried again by the next owner."""
         self._stop_timers()
+        for name, watcher in self._watchers.items():
+            self._circuits[name].watchers.discard(watcher)
         running = list(self._running)
         for task in running:
             task.cancel()
@@ -106,9 +127,10 @@ class Calling:
 
     def _stop_timers(self) -> None:
         self._ending = True
-        for timer in self._timers.values():
+        for timer in (*self._timers.values(), *self._probe_timers.values()):
             timer.cancel()
         self._timers.clear()
+        self._probe_timers.clear()
 
     def _next(self, row: bytes) -> None:
         self._rows.remove(row)
@@ -127,9 +149,42 @@ class Calling:
 
     def _start(self, row: bytes) -> None:
         del self._timers[row]
-        task = asyncio.create_task(self._make(row))
+        name = calls.handler_of(row)
+        if self._circuits[name].is_open:
+            self._hold(name, row)
+        else:
+            self._run(row, probe=False)
+
+    def _run(self, row: bytes, *, probe: bool) -> None:
+        task = asyncio.create_task(self._make(row, probe=probe))
         self._running.add(task)
         task.add_done_callback(self._ended)
+
+    def _hold(self, name: str, row: bytes) -> None:
+        """Let a call wait for the circuit, without a try counted."""
+        self._held[name].append(row)
+        self._expect_probe(name)
+
+    def _circuit_moved(self, name: str) -> None:
+        if not self._circuits[name].is_open:
+            held = self._held.pop(name, deque())
+            for row in held:
+                self._at(row, 0)
+        self._expect_probe(name)
+        self._ready()
+
+    def _expect_probe(self, name: str) -> None:
+        seconds = self._circuits[name].probe_in(time.monotonic())
+        if seconds is not None and self._held[name] and name not in self._probe_timers and not self._ending:
+            self._probe_timers[name] = asyncio.get_running_loop().call_later(seconds, self._probe, name)
+
+    def _probe(self, name: str) -> None:
+        del self._probe_timers[name]
+        if self._held[name] and self._circuits[name].take_probe(time.monotonic()):
+            # Those that were probed go behind the others: one bad event must not keep the circuit open.
+            self._run(self._held[name].popleft(), probe=True)
+        else:
+            self._expect_probe(name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -137,23 +192,40 @@ class Calling:
             self._failure = error
             self._ready()
 
-    async def _make(self, row: bytes) -> None:
+    async def _make(self, row: bytes, *, probe: bool) -> None:
         value = self._store.call(row)
         if value is None:
             raise StoreBroken(f"{self._store.path}: the row of an owed call is gone")
         call = calls.decode(value)
-        handler = self._handlers[call.handler]
-        async with self._places[handler.name]:
-            if self._ending:
-                return
-            with metrics.CALL_SECONDS.labels(handler.name).time():
-                error = await self._try(handler, call)
+        handler, circuit = self._handlers[call.handler], self._circuits[call.handler]
+        answered = False
+        try:
+            async with self._places[handler.name]:
+                if self._ending:
+                    return
+                if circuit.is_open and not probe:
+                    self._hold(handler.name, row)
+                    return
+                with metrics.CALL_SECONDS.labels(handler.name).time():
+                    error = await self._try(handler, call)
+            answered = True
+        finally:
+            if probe and not answered:
+                circuit.dropped()
         if error is not None:
             log.info(
-                "a call failed", handler=handler.name, tries=call.tries + 1, offset=call.offset, error=repr(error)
+                "a call failed",
+                handler=handler.name,
+                tries=call.tries + 1,
+                offset=call.offset,
+                probe=probe,
+                error=repr(error),
             )
-        self._outcomes.append(Outcome(call, error))
-        self._ready()
+        if _counts(circuit, call, error, probe=probe):
+            self._outcomes.append(Outcome(call, error))
+            self._ready()
+        else:
+            self._hold(handler.name, row)
 
     async def _try(self, handler: Handler, call: Call) -> Exception | None:
         """Call a handler once; why it failed, None if it did not."""
@@ -170,3 +242,22 @@ class Calling:
         except Exception as error:
             return TimeoutError(f"no answer within {handler.timeout:g} s") if limit.expired() else error
         return None
+
+
+def _counts(circuit: Circuit, call: Call, error: Exception | None, *, probe: bool) -> bool:
+    """Tell the circuit how a try went; whether it counts as one."""
+    now = time.monotonic()
+    if probe:
+        circuit.probed(good=error is None, now=now, wait=_wait(error))
+    elif error is None:
+        circuit.succeeded(now)
+    else:
+        # What is told of an outage goes to people: no address is in it.
+        reason = f"{type(error).__name__}: {error}".replace(call.email, contract.masked(call.email))
+        at = int(time.time() * 1000)
+        circuit.failed(reason, first=call.tries == 0, now=now, at=at, wait=_wait(error))
+    return error is None or not (probe or circuit.is_open)
+
+
+def _wait(error: Exception | None) -> float:
+    return error.seconds if isinstance(error, TryLater) else 0.0

@@ -98,6 +98,11 @@ def line_of(row: bytes) -> bytes:
     return row[:-8]
 
 
+def handler_of(row: bytes) -> str:
+    """The handler's name in a row's key, or in a line's."""
+    return row.split(b"\0", 1)[0].decode()
+
+
 def encode(call: Call) -> bytes:
     """The row's value."""
     return _encode(call)

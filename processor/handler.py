@@ -51,6 +51,27 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """When so many calls fail that the handler is down and no event is to blame; then no try counts.
+
+    share    of the calls that were new within the window and failed their first try, above 0, 1 at most
+    window   seconds that are looked back
+    minimum  of such failures; calls of one address never overlap, so they are of as many addresses or well apart
+    base     seconds before the first probe; each later pause is twice the one before, `cap` at most
+    """
+
+    share: float = 0.5
+    window: float = 30.0
+    minimum: int = 5
+    base: float = 1.0
+    cap: float = 30.0
+
+    def pause(self, probes: int) -> float:
+        """Seconds to wait after `probes` failed probes."""
+        return min(self.base * 2.0 ** min(probes, 100), self.cap)
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """One plugged-in piece of code.
 
@@ -66,6 +87,7 @@ class Handler:
     timeout: float = 10.0
     concurrency: int = 16
     retry: Retry = Retry()
+    outage: Outage = Outage()
 
 
 Handlers = Mapping[str, Handler]

@@ -17,15 +17,16 @@ from pathlib import Path
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pipeline import kafka
+from pipeline import incidents, kafka
 from pipeline.contract import Record
-from pipeline.errors import LaneClosed, OffsetGap, RecordsLost, StaleStore
+from pipeline.errors import LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
 from pipeline.settings import Settings
 from pipeline.topics import Topics
-from processor import calls, changelog, dedup, letters, metrics, store
+from processor import calls, changelog, dedup, guard, letters, metrics, store
 from processor.calling import Calling
 from processor.calls import Settled
 from processor.decide import Changes, State, decide
+from processor.guard import Guard
 from processor.handler import Handlers
 from processor.letters import Row
 from processor.position import contradiction, start_of
@@ -39,6 +40,9 @@ RESTORE_FETCH_BYTES = 8 * 1024 * 1024
 MOST_OWED = 10_000
 #: How long calls under way may take when the lane is given up, in seconds; then the next owner makes them again.
 DRAIN_SECONDS = 3.0
+
+#: Rows of a table to write, None where there is none any more.
+Changed = dict[bytes, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,14 @@ class Lane:
     `call_ended` is called when there is something to commit without new records: then work([]) commits it.
     """
 
-    def __init__(self, number: int, site: Site, call_ended: Callable[[], None]) -> None:
+    def __init__(self, number: int, site: Site, guard: Guard, call_ended: Callable[[], None]) -> None:
         self.number = number
         self.next = 0
         self.moved_at = time.monotonic()
         self.is_open = False
         self.queued = True
         self._site = site
+        self._guard = guard
         self._wanted = calls.wanted(site.handlers)
         self._call_ended = call_ended
         self._calling: Calling | None = None
@@ -76,6 +81,7 @@ class Lane:
         self._store: Store | None = None
         self._transactions: Transactions | None = None
         self._newest_bucket = -1
+        self._noted: set[bytes] = set()  # keys of the incidents that are among the lane's rows
 
     def begin(self) -> None:
         """It is this lane's turn to open."""
@@ -98,9 +104,11 @@ class Lane:
         async with self._reader() as reader:
             offsets = await self._offsets(reader)
             restored = await self._restore(reader)
-        self.next = self._start(*offsets)
-        self._calling = Calling(self._site.handlers, self._opened_store, self._call_ended)
+        self._noted = {key for key, _ in self._opened_store.rows("incidents")}
+        self.next = await self._start(*offsets)
+        self._calling = Calling(self._site.handlers, self._guard.circuits, self._opened_store, self._call_ended)
         self._calling.load()
+        self._take_up_incidents()
         metrics.CALLS_OWED.labels(self.number).set(self._calling.owed)
         self.moved()
         self.is_open = True
@@ -123,23 +131,26 @@ class Lane:
 
         records  may be empty
 
-        Raises OffsetGap if records between `next` and the first one are missing, Fenced if the partition has
-        another owner, KafkaError if it is not known whether the transaction was committed.
+        Raises OffsetGap if records between `next` and the first one are missing, TooManyRejections if most would
+        become dead letters, Fenced if the partition has another owner, KafkaError if it is not known whether the
+        transaction was committed.
         """
         calling = self._opened_calling
         fresh = self._fresh(records)
         outcomes = calling.outcomes()
-        if not fresh and not outcomes:
+        noted = guard.changes(self._noted, self._guard.circuits, moved=bool(fresh))
+        if not fresh and not outcomes and not noted:
             return 0
         state = State(self._opened_store.markers, self._opened_store.suppressions)
         changes = decide(fresh, state, wanted=self._wanted) if fresh else Changes(end=self.next)
+        if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
+            await self._note_stop(guard.REJECTIONS, reason)
+            raise TooManyRejections(_rejections(self._source, self.next, reason, changes))
         settled = calls.settle(outcomes, self._site.handlers, now=_now(), chance=random.random)
         # A replay meets calls that are owed still; what was tried of them stays counted.
-        owed: dict[bytes, bytes | None] = {
-            call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)
-        }
-        positions = await self._commit(changes, settled, owed)
-        self._remember(changes, settled.rows | owed, positions)
+        owed: Changed = {call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)}
+        positions = await self._commit(changes, settled, owed, noted)
+        self._remember(changes, settled.rows | owed, noted, positions)
         self.next = changes.end
         self.moved()
         calling.settle(settled)
@@ -148,6 +159,25 @@ class Lane:
         metrics.count(self.number, len(fresh), changes)
         metrics.count_calls(self.number, settled, calling.owed)
         return len(fresh)
+
+    def _take_up_incidents(self) -> None:
+        """Go on with what the former owner noted: a circuit that was open is probed, or has nothing to wait for."""
+        for key, value in self._opened_store.rows("incidents"):
+            incident = incidents.decode(value)
+            circuit = self._guard.circuits.get(incident.subject)
+            if incident.kind == "circuit_open" and circuit and self._opened_calling.owes_to(incident.subject):
+                circuit.open(incident.since, incident.reason, probe_at=time.monotonic())
+            elif key == guard.stopped(guard.REJECTIONS, "", 0).key:
+                self._guard.rejections.suspect()
+        if self._noted:
+            self._call_ended()
+
+    async def _note_stop(self, subject: str, reason: str) -> None:
+        """Let people know why there will be no lane here. It is not written locally: the next owner restores it."""
+        incident = guard.stopped(subject, reason, _now())
+        if self._transactions is not None and incident.key not in self._noted:
+            row: Row = (incident.key, incidents.encode(incident), [])
+            await self._transactions.commit({self._site.topics.incidents.name: [row]}, {})
 
     async def finish_calls(self) -> None:
         """Begin no further call, give those under way DRAIN_SECONDS, and commit how they ended."""
@@ -204,13 +234,14 @@ class Lane:
         end: int = (await reader.end_offsets([self._source]))[self._source]
         return committed, first, end
 
-    def _start(self, committed: int | None, first: int, end: int) -> int:
+    async def _start(self, committed: int | None, first: int, end: int) -> int:
         """The offset to go on from: the committed one, or on the very first start the oldest there is.
 
         Raises RecordsLost if the log, the offset and the restored state contradict each other.
         """
         problem = contradiction(committed, first=first, end=end, used=not self._opened_store.empty())
         if problem:
+            await self._note_stop(guard.RECORDS_LOST, f"{self._source.topic}-{self.number}: {problem}")
             raise RecordsLost(
                 f"{self._source.topic}-{self.number}: {problem}. To go on with what is there, stop all processors "
                 f"and reset the group: kafka-consumer-groups.sh --group {self._site.group} "
@@ -246,7 +277,7 @@ class Lane:
             raise LaneClosed(f"lane {self.number} is not open")
         return self._calling
 
-    async def _commit(self, changes: Changes, settled: Settled, owed: dict[bytes, bytes | None]) -> dict[str, int]:
+    async def _commit(self, changes: Changes, settled: Settled, owed: Changed, noted: Changed) -> dict[str, int]:
         """One transaction; the changelogs' positions after it, by topic."""
         if self._transactions is None:
             raise LaneClosed(f"lane {self.number} is not open")
@@ -255,6 +286,7 @@ class Lane:
             topics.seen.name: _rows(changes.seen),
             topics.suppressions.name: _rows(changes.suppressions),
             topics.calls.name: _rows(settled.rows | owed),
+            topics.incidents.name: _rows(noted),
             topics.dead_letters.name: self._letters(changes, settled),
         }
         ends = await self._transactions.commit(rows, {self._source: changes.end} if changes.end > self.next else {})
@@ -267,9 +299,7 @@ class Lane:
         rejected = letters.of_rejected(changes.rejected, topic=topic, partition=self.number, group=group, now=now)
         return rejected + letters.of_used_up(settled.dead, topic=topic, partition=self.number, group=group, now=now)
 
-    def _remember(
-        self, changes: Changes, calls_changed: dict[bytes, bytes | None], positions: dict[str, int]
-    ) -> None:
+    def _remember(self, changes: Changes, calls_changed: Changed, noted: Changed, positions: dict[str, int]) -> None:
         """Write to the local store what the transaction just made true."""
         newest = dedup.bucket(changes.newest)
         drop = None
@@ -281,8 +311,10 @@ class Lane:
             "seen": changes.seen.items(),
             "suppressions": changes.suppressions.items(),
             "calls": calls_changed.items(),
+            "incidents": noted.items(),
         }
         self._opened_store.write(rows, positions, drop_markers_below=drop)
+        self._noted = {*self._noted, *noted} - {key for key, value in noted.items() if value is None}
 
 
 def _now() -> int:
@@ -291,3 +323,13 @@ def _now() -> int:
 
 def _rows(changed: Mapping[bytes, bytes | None]) -> list[Row]:
     return [(key, value, []) for key, value in changed.items()]
+
+
+def _rejections(source: TopicPartition, offset: int, reason: str, changes: Changes) -> str:
+    """Why the processor stops at an offset instead of emptying the topic into the dead letters, and what to do."""
+    record, error = changes.rejected[0].record, changes.rejected[0].error
+    return (
+        f"{source.topic}-{source.partition}: {reason}, so nothing from offset {offset} on is committed; the first is "
+        f"offset {record.offset}: {error}. Is this the right topic, and does this release fit who writes there? "
+        "If the records are what is wrong, start once with PROCESSOR_MAX_REJECTED_SHARE=1"
+    )

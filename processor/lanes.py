@@ -15,7 +15,9 @@ import structlog
 
 from pipeline.contract import Record
 from pipeline.errors import OffsetGap
+from processor import guard as guards
 from processor import metrics
+from processor.guard import Guard
 from processor.lane import Lane, Site
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,8 @@ class Lanes:
     def __init__(self, site: Site) -> None:
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._site = site
+        self._guard = guards.of(site.handlers, site.settings.processor_max_rejected_share)
+        metrics.show_circuits(self._guard.circuits)
         self._owned: dict[int, _Owned] = {}
         self._room = asyncio.Event()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
@@ -48,7 +52,7 @@ class Lanes:
     def assign(self, numbers: Collection[int]) -> None:
         """Open the lanes of these partitions, in the background; what arrives meanwhile waits."""
         for number in sorted(set(numbers) - self._owned.keys()):
-            owned = _Owned(number, self._site, self._room)
+            owned = _Owned(number, self._site, self._guard, self._room)
             self._owned[number] = owned
             owned.task = asyncio.create_task(owned.run(self._opening), name=f"lane-{number}")
             owned.task.add_done_callback(self._ended)
@@ -97,9 +101,9 @@ class Lanes:
 class _Owned:
     """A lane, its backlog and the task that drives it."""
 
-    def __init__(self, number: int, site: Site, room: asyncio.Event) -> None:
+    def __init__(self, number: int, site: Site, guard: Guard, room: asyncio.Event) -> None:
         self._wake = asyncio.Event()
-        self.lane = Lane(number, site, self._wake.set)
+        self.lane = Lane(number, site, guard, self._wake.set)
         self.task: asyncio.Task[None]
         self._max_batch = site.settings.processor_max_batch
         self._backlog: deque[Sequence[Record]] = deque()

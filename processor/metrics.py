@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from pipeline.errors import NoRecipient, Undecodable
 from processor.calls import Settled
+from processor.circuit import Circuit, Circuits
 from processor.decide import Changes
 
 RECORDS = Counter("postlog_processor_records", "records done with, duplicates and dead letters too", ["partition"])
@@ -26,6 +29,11 @@ CALLS = Counter(
     "postlog_processor_calls", "tries to call a handler: done, failed, or given up", ["handler", "outcome"]
 )
 CALL_SECONDS = Histogram("postlog_processor_call_seconds", "how long a try took", ["handler"])
+CIRCUIT_OPENED = Gauge(
+    "postlog_processor_circuit_opened_timestamp_seconds",
+    "when the circuit of a handler opened, 0 while it is closed",
+    ["handler"],
+)
 CALLS_OWED = Gauge("postlog_processor_calls_owed", "calls of handlers that are not done yet", ["partition"])
 
 
@@ -54,3 +62,14 @@ def count_calls(partition: int, settled: Settled, owed: int) -> None:
     for used_up in settled.dead:
         DEAD_LETTERS.labels(type(used_up.error).__name__).inc()
     CALLS_OWED.labels(partition).set(owed)
+
+
+def show_circuits(circuits: Circuits) -> None:
+    """Show which are open, from now on."""
+    for name, circuit in circuits.items():
+        _show(name, circuit)
+        circuit.watchers.add(partial(_show, name, circuit))
+
+
+def _show(name: str, circuit: Circuit) -> None:
+    CIRCUIT_OPENED.labels(name).set((circuit.since or 0) / 1000)

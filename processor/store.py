@@ -80,8 +80,9 @@ class Store:
             return found
 
     def empty(self) -> bool:
-        """Whether no row is in any table."""
-        return all(next(iter(table.keys()), None) is None for table in self._tables.values())
+        """Whether nothing was ever processed: an incident may be noted before."""
+        tables = [table for name, table in self._tables.items() if name != "incidents"]
+        return all(next(iter(table.keys()), None) is None for table in tables)
 
     def position(self, topic: str) -> int | None:
         """The offset up to which the changelog is in here; None if never read."""

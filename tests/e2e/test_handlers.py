@@ -36,6 +36,8 @@ async def handle(event, suppression):
     if event.email.startswith("slow"):
         while not os.path.exists(FOLDER + "/go"):
             await asyncio.sleep(0.05)
+    if os.path.exists(FOLDER + "/down"):
+        raise OSError("the other side is down")
     if event.email.startswith("bad") and not event.id.startswith("later"):
         raise OSError("the other side is down")
     note("done", event)

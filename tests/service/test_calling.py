@@ -13,10 +13,10 @@ from pipeline import contract, suppression
 from pipeline.contract import Event
 from pipeline.errors import StoreBroken
 from pipeline.suppression import Facts, Suppression
-from processor import calls
+from processor import calls, circuit
 from processor.calling import Calling
 from processor.calls import Call
-from processor.handler import Handler, Retry, TryLater
+from processor.handler import Handler, Outage, Retry, TryLater
 from processor.store import Store, open_store
 from tests.unit.records import NOON, event, record
 
@@ -36,11 +36,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 class Lane:
     """Commits outcomes to the store as a lane does; `given_up` holds what became a dead letter."""
 
-    def __init__(self, store: Store, handle: Handle, **how: float | Retry) -> None:
+    def __init__(self, store: Store, handle: Handle, **how: float | Retry | Outage) -> None:
         self.store = store
         self.handlers = {"h": Handler("h", handle, **{"retry": QUICK, **how})}  # type: ignore[arg-type]
         self.wake = asyncio.Event()
-        self.calling = Calling(self.handlers, store, self.wake.set)
+        self.circuits = circuit.of(self.handlers)
+        self.calling = Calling(self.handlers, self.circuits, store, self.wake.set)
         self.given_up: list[Call] = []
 
     def owe(self, *events: Event) -> None:
@@ -210,7 +211,7 @@ async def test_calls_of_a_handler_that_is_not_configured_are_kept(store: Store) 
     async def handle(*_: object) -> None: ...
 
     Lane(store, handle).owe(of("a@x.io"))
-    stranger = Calling({}, store, lambda: None)
+    stranger = Calling({}, {}, store, lambda: None)
     stranger.load()
     assert stranger.owed == 0
     assert len(list(store.rows("calls"))) == 1
@@ -245,3 +246,79 @@ async def test_what_makes_calling_itself_fail_is_raised(store: Store) -> None:
 def test_the_record_in_an_owed_call_is_an_event() -> None:
     (call,) = calls.owed(of("a@x.io"), record(0, of("a@x.io")), {of("a").type: ("h",)})
     assert contract.decode(call.value) == of("a@x.io")
+
+
+DOWN = Outage(minimum=3, base=0.01, cap=0.02)
+
+
+async def test_an_outage_costs_no_try_and_its_calls_are_made_in_order_when_it_is_over(store: Store) -> None:
+    up, probes = False, 0
+    made: list[str] = []
+
+    async def handle(event: Event, _: Suppression | None) -> None:
+        nonlocal probes
+        if not up:
+            probes += lane.circuits["h"].is_open
+            raise OSError("down")
+        made.append(event.id)
+
+    lane = Lane(store, handle, retry=Retry(tries=2, base=0.001), outage=DOWN)
+    lane.owe(*[of(f"{address}@x.io", n) for n in range(3) for address in range(10)])
+    while probes < 8:
+        await lane.commit()
+    assert lane.circuits["h"].is_open
+    assert lane.calling.owed == 30
+    assert not lane.given_up
+    up = True
+    await lane.until_nothing_is_owed()
+    assert not lane.circuits["h"].is_open
+    for address in range(10):
+        assert [name for name in made if name.startswith(f"{address}@")] == [f"{address}@x.io-{n}" for n in range(3)]
+    assert not lane.given_up
+    assert not list(store.rows("calls"))
+
+
+async def test_one_event_that_fails_for_good_does_not_keep_a_circuit_open(store: Store) -> None:
+    up = False
+
+    async def handle(event: Event, _: Suppression | None) -> None:
+        if not up or event.email == "bad@x.io":
+            raise OSError("down")
+
+    lane = Lane(store, handle, outage=DOWN)
+    lane.owe(of("bad@x.io"), *[of(f"{n}@x.io") for n in range(5)])
+    while not lane.circuits["h"].is_open:
+        await lane.commit()
+    up = True
+    await lane.until_nothing_is_owed()
+    assert [call.email for call in lane.given_up] == ["bad@x.io"]
+
+
+async def test_lanes_share_a_circuit_and_the_others_take_over_a_probe_of_one_that_is_given_up(tmp_path: Path) -> None:
+    begun, up = asyncio.Event(), False
+
+    async def handle(*_: object) -> None:
+        if up:
+            return
+        if lanes[0].circuits["h"].is_open:
+            begun.set()
+            await asyncio.Event().wait()
+        raise OSError("down")
+
+    stores = [open_store(tmp_path / f"lane-{n}") for n in range(2)]
+    lanes = [Lane(store, handle, outage=DOWN) for store in stores]
+    circuits = lanes[0].circuits
+    lanes[1].calling = Calling(lanes[1].handlers, circuits, stores[1], lanes[1].wake.set)
+    try:
+        lanes[0].owe(*[of(f"{n}@x.io") for n in range(3)])
+        await asyncio.wait_for(begun.wait(), LIMIT)
+        lanes[1].owe(of("z@x.io"))
+        await lanes[0].calling.close()
+        begun.clear()
+        await asyncio.wait_for(begun.wait(), LIMIT)  # the probe of the other lane
+        await lanes[1].calling.close()
+        assert circuits["h"].is_open
+        assert circuits["h"].probe_in(time.monotonic()) is not None
+    finally:
+        for store in stores:
+            store.close()

@@ -13,6 +13,7 @@ from pipeline import topics
 from pipeline.errors import OffsetGap
 from pipeline.settings import Settings
 from processor import lanes as module
+from processor.guard import Guard
 from processor.lane import Lane, Site
 from processor.lanes import Lanes
 from processor.position import contradiction
@@ -30,7 +31,7 @@ class FakeLane:
 
     owes_too_much = False
 
-    def __init__(self, number: int, site: Site, call_ended: Callable[[], None]) -> None:
+    def __init__(self, number: int, site: Site, _: Guard, call_ended: Callable[[], None]) -> None:
         self.number = number
         self.is_open = False
         self.call_ended = call_ended

@@ -34,6 +34,8 @@ PURE = {
     "ingress/providers/__init__.py",
     "ingress/providers/nexuspromail.py",
     "processor/calls.py",
+    "processor/circuit.py",
+    "processor/guard.py",
     "processor/decide.py",
     "processor/dedup.py",
     "processor/position.py",
