@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console.metrics import Alerts, Rates, Totals
+from console.metrics import Alerts, Outage, Rates, Totals
 from console.stack import Change, Child, State
 
 _COLOURS: dict[State, str] = {
@@ -45,6 +46,7 @@ def numbers(totals: Totals, rates: Rates | None) -> str:
             f"{totals.duplicates:,} duplicates",
             f"{totals.suppression_writes:,} suppressions written",
             f"{totals.dead_letters:,} dead letters",
+            *([f"{totals.owed:,} calls owed"] if totals.owed else []),
             "lag unknown" if totals.lag is None else f"lag {totals.lag:,}",
         )
     )
@@ -56,6 +58,12 @@ def alerts(found: Alerts) -> str:
         f"alerter: heartbeat {found.heartbeat_age:g} s ago · {found.unsent} alerts on their way · "
         f"{found.untold_letters} dead letters nobody was told of yet"
     )
+
+
+def outage(found: Outage) -> Text:
+    """A handler that is down, in one line."""
+    since = datetime.fromtimestamp(found.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Text(f"handler {found.handler}: circuit open since {since}; its calls wait", style="red")
 
 
 def _rate(value: float | None) -> str:

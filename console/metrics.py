@@ -21,6 +21,8 @@ SUPPRESSION_WRITES = "postlog_processor_suppression_writes_total"
 DEAD_LETTERS = "postlog_processor_dead_letters_total"
 LANE_LAG = "postlog_processor_lane_lag"
 LANE_OPEN = "postlog_processor_lane_open"
+CALLS_OWED = "postlog_processor_calls_owed"
+CIRCUIT_OPENED = "postlog_processor_circuit_opened_timestamp_seconds"
 HEARTBEAT = "postlog_alerter_heartbeat_timestamp_seconds"
 UNSENT_ALERTS = "postlog_alerter_unsent_alerts"
 UNTOLD_LETTERS = "postlog_alerter_untold_letters"
@@ -58,7 +60,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counted since the processes that answer started; lag is now, None if no lane is open to tell it."""
+    """Counted since the processes that answer started; owed calls and lag are now, lag None if no lane is open."""
 
     deliveries: int
     refused: int
@@ -68,7 +70,16 @@ class Totals:
     duplicates: int
     suppression_writes: int
     dead_letters: int
+    owed: int
     lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A handler that a processor takes to be down; since in seconds since the epoch, the earliest that one says."""
+
+    handler: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,7 @@ def totals(sources: Iterable[Source]) -> Totals:
         duplicates=_sum(samples, DUPLICATES),
         suppression_writes=_sum(samples, SUPPRESSION_WRITES),
         dead_letters=_sum(samples, INGRESS_DEAD_LETTERS) + _sum(samples, DEAD_LETTERS),
+        owed=_sum(samples, CALLS_OWED),
         lag=sum(lane.lag for lane in open_lanes) if open_lanes else None,
     )
 
@@ -126,6 +138,16 @@ def lanes(sources: Iterable[Source]) -> list[Lane]:
             if name == LANE_OPEN and value and partition.isdigit()
         ]
     return sorted(found, key=lambda lane: lane.partition)
+
+
+def outages(sources: Iterable[Source]) -> list[Outage]:
+    """The handlers whose circuit is open in any processor, by name."""
+    found: dict[str, float] = {}
+    for sample in (sample for source in sources for sample in source.samples):
+        if sample.name == CIRCUIT_OPENED and sample.value:
+            name = sample.labels.get("handler", "")
+            found[name] = min(sample.value, found.get(name, sample.value))
+    return [Outage(name, since) for name, since in sorted(found.items())]
 
 
 def rates(before: Iterable[Source], after: Iterable[Source]) -> Rates:

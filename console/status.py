@@ -15,7 +15,7 @@ from rich.text import Text
 
 from console import display, metrics, numbers, options, stack
 from console.fetch import fetch
-from console.metrics import Alerts, Lane, Rates, Totals
+from console.metrics import Alerts, Lane, Outage, Rates, Totals
 from console.running import Folder, Running
 
 #: Seconds between the two looks that a rate is made of.
@@ -34,8 +34,9 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """Everything that `postlog status` shows.
 
-    lanes   the partitions that an answering processor has open
-    alerts  what the alerter says of its work, None if it does not answer
+    lanes    the partitions that an answering processor has open
+    outages  handlers that a processor takes to be down
+    alerts   what the alerter says of its work, None if it does not answer
     """
 
     healthy: bool
@@ -43,6 +44,7 @@ class Status(msgspec.Struct, frozen=True):
     lanes: list[Lane]
     totals: Totals
     rates: Rates
+    outages: list[Outage]
     alerts: Alerts | None
 
 
@@ -124,6 +126,7 @@ def look(services: Mapping[str, str]) -> Status:
         lanes=metrics.lanes(after),
         totals=metrics.totals(after),
         rates=metrics.rates(before, after),
+        outages=metrics.outages(after),
         alerts=metrics.alerts(after, time.time()),
     )
 
@@ -159,6 +162,7 @@ def render(found: Status) -> RenderableType:
     parts: list[RenderableType] = [services, Text()]
     parts += [lanes, Text()] if found.lanes else [Text("no open lanes"), Text()]
     parts.append(Text(display.numbers(found.totals, found.rates)))
+    parts += [display.outage(outage) for outage in found.outages]
     if found.alerts:
         parts.append(Text(display.alerts(found.alerts)))
     return Group(*parts)

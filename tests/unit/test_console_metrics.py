@@ -1,7 +1,7 @@
 """What the services' metrics add up to."""
 
 from console import metrics
-from console.metrics import Alerts, Lane, Rates, Source
+from console.metrics import Alerts, Lane, Outage, Rates, Source
 
 INGRESS = """
 # HELP postlog_ingress_deliveries_total HTTP deliveries by outcome
@@ -106,3 +106,20 @@ def test_text_that_is_no_metrics_has_no_samples() -> None:
 
 def test_without_an_open_lane_nobody_knows_the_lag() -> None:
     assert metrics.totals([source("ingress", INGRESS)]).lag is None
+
+
+def test_an_outage_is_as_old_as_the_first_who_noticed() -> None:
+    def circuits(crm: float, mail: float) -> str:
+        name = metrics.CIRCUIT_OPENED
+        return f'# TYPE {name} gauge\n{name}{{handler="crm"}} {crm}\n{name}{{handler="mail"}} {mail}\n'
+
+    sources = [source("processor", circuits(200.5, 0)), source("processor-2", circuits(100.5, 0))]
+    assert metrics.outages(sources) == [Outage("crm", 100.5)]
+    assert metrics.outages([source("processor", circuits(0, 0))]) == []
+
+
+def test_owed_calls_are_added_up() -> None:
+    text = f"# TYPE {metrics.CALLS_OWED} gauge\n" + "".join(
+        f'{metrics.CALLS_OWED}{{partition="{n}"}} {n}\n' for n in range(4)
+    )
+    assert metrics.totals([source("processor", text)]).owed == 6

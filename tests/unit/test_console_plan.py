@@ -101,6 +101,7 @@ def test_the_numbers_fit_into_one_line() -> None:
         duplicates=90,
         suppression_writes=300,
         dead_letters=2,
+        owed=0,
         lag=100,
     )
     assert display.numbers(totals, Rates(events_in=250.4, processed=None)) == (
