@@ -50,6 +50,10 @@ format: $(READY) ## put the code into the one format
 bench-processor: $(READY) ## events per second of the whole processor from a filled topic
 	@$(BIN)/python -m bench.processor $(ARGS)
 
+.PHONY: drill
+drill: $(READY) ## failing addresses and outages at the real pace, checked and measured (6 minutes)
+	@$(BIN)/python -m bench.drill $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml allows
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -68,7 +68,9 @@ class Service:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-W", "error", "-m", *self._module]
+        # apprise imports a module that Python gives up; the last option counts.
+        warnings = ["-W", "error", "-W", "ignore:'imghdr' is deprecated:DeprecationWarning"]
+        argv = [sys.executable, *warnings, "-m", *self._module]
         return processes.start(argv, env=self._env, output=self.log)
 
     def restart(self) -> None:
