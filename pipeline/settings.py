@@ -110,6 +110,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         Meta(description="modules with handlers to call for events, `package.module`, comma-separated"),
     ] = ""
+    connector_http_url: Annotated[
+        str, Meta(description="where connectors.http posts every change of a suppression to")
+    ] = ""
+    connector_http_secret: Annotated[
+        str,
+        Meta(description="what connectors.http signs with, `whsec_…`; several, comma-separated, while rotating"),
+    ] = ""
+    connector_sql_url: Annotated[
+        str,
+        Meta(
+            description="where connectors.sql keeps the list: `sqlite:///…` or `postgresql://user:password@host/db`"
+        ),
+    ] = "sqlite:///.data/suppressions.db"
     lane_stall_seconds: Annotated[
         Seconds, Meta(description="a lane that is behind and makes no progress this long is not live")
     ] = 60.0

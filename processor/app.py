@@ -40,7 +40,7 @@ CLOSE_TIMEOUT = 10.0
 
 async def main(settings: Settings) -> None:
     """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
-    handlers = plugins.load(settings.handlers)
+    handlers = plugins.load(settings)
     stop = await service.stop_requested()
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:

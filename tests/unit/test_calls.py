@@ -12,6 +12,7 @@ from pipeline import contract, deadletter
 from pipeline.contract import EventType
 from pipeline.deadletter import Source
 from pipeline.errors import ConfigError
+from pipeline.settings import Settings
 from processor import calls, letters, plugins
 from processor.calls import Call, Dead, Outcome, after
 from processor.handler import Handler, Permanent, Retry, TryLater
@@ -146,12 +147,12 @@ def test_a_module_that_cannot_serve_is_refused_with_its_name_and_the_reason(
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=words) as caught:
-        plugins.load(name)
+        plugins.load(Settings(handlers=name))
     assert "HANDLERS" in str(caught.value)
 
 
 def test_handlers_are_loaded_by_name_and_none_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plugged_well.py").write_text(HEAD + "handlers = [Handler('a', f), Handler('b', f)]")
     monkeypatch.syspath_prepend(tmp_path)
-    assert list(plugins.load(" plugged_well, ")) == ["a", "b"]
-    assert plugins.load("") == {}
+    assert list(plugins.load(Settings(handlers=" plugged_well, "))) == ["a", "b"]
+    assert plugins.load(Settings(handlers="")) == {}

@@ -1,0 +1,1 @@
+"""Handlers that come with postlog: name them in HANDLERS, like any other."""
