@@ -19,6 +19,7 @@ from console.rewind import Partition
 from pipeline import kafka
 from pipeline.errors import PostlogError
 from pipeline.settings import Settings
+from processor import bounds
 
 #: Lanes that are fenced at once: each is a producer with connections of its own.
 _FENCED_AT_ONCE = 4
@@ -55,8 +56,17 @@ class Group:
         beginnings = await self._consumer.beginning_offsets(self._partitions)
         ends = await self._consumer.end_offsets(self._partitions)
         offsets = await self._admin.list_consumer_group_offsets(self.name)
-        committed = {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
-        return [Partition(tp.partition, beginnings[tp], ends[tp], committed.get(tp)) for tp in self._partitions]
+        committed = {tp: found for tp, found in offsets.items() if found.offset >= 0}
+        return [
+            Partition(
+                number=tp.partition,
+                beginning=beginnings[tp],
+                end=ends[tp],
+                committed=committed[tp].offset if tp in committed else None,
+                bounds=bounds.read(committed[tp].metadata) if tp in committed else None,
+            )
+            for tp in self._partitions
+        ]
 
     async def first_at(self, at: int) -> dict[int, int | None]:
         """Offset of the first record that arrived at `at` (ms) or later, by partition; None where there is none."""
@@ -79,13 +89,13 @@ class Group:
 
         await asyncio.gather(*[fence(number) for number in partitions])
 
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Put the group at these offsets, by partition.
+    async def commit(self, offsets: Mapping[int, tuple[int, str]]) -> None:
+        """Put the group at these offsets, each with its metadata, by partition.
 
         Raises PostlogError if somebody has joined meanwhile, which Kafka itself checks, and KafkaError.
         """
         try:
-            await self._consumer.commit({TopicPartition(self.topic, n): offset for n, offset in offsets.items()})
+            await self._consumer.commit({TopicPartition(self.topic, n): place for n, place in offsets.items()})
         except CommitFailedError:
             raise PostlogError(
                 f"a processor joined {self.name} meanwhile, and nothing was changed: stop it, and try again"

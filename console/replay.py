@@ -27,9 +27,14 @@ EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was asked for. at is a time in ms, offsets are (partition, offset); neither means the beginning."""
+    """What was asked for. at is a time in ms, offsets are (partition, offset); neither means the beginning.
+
+    to  time in ms of the first event that is not processed again; None for no limit
+    """
 
     at: int | None
+    to: int | None
+    handlers: bool
     offsets: Sequence[tuple[int, int]]
     dry_run: bool
     yes: bool
@@ -64,6 +69,18 @@ def _offsets(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> l
     help="Partition P from offset O; repeatable.",
 )
 @click.option("--from-beginning", is_flag=True, help="Everything that is still on the log.")
+@click.option(
+    "--to",
+    "until",
+    metavar="TIME",
+    callback=_moment,
+    help="Only events that arrived before TIME.",
+)
+@click.option(
+    "--without-handlers",
+    is_flag=True,
+    help="Repair the list alone: call no handler for what comes again.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
@@ -87,6 +104,8 @@ def replay(
     since: int | None,
     offsets: list[tuple[int, int]],
     from_beginning: bool,
+    until: int | None,
+    without_handlers: bool,
     dry_run: bool,
     yes: bool,
     wait: float,
@@ -99,6 +118,10 @@ def replay(
     Stop all processors first, and start them again afterwards. Originals are processed again with the same result,
     duplicates are still dropped; after a word of a provider was added to the table, events with that word count.
 
+    With --to, events that came later are not processed again, unless they never were; with --without-handlers
+    handlers are called again only from where the group is now. Both hold through crashes and restarts of processors,
+    until that place is reached, or until another replay.
+
     TIME is a duration back from now (2h, 3d), a day (2026-01-31) or RFC 3339, in UTC unless it says otherwise. It
     is compared with the time at which Kafka took the event.
 
@@ -107,12 +130,17 @@ def replay(
     \b
       postlog replay --from 2h --dry-run
       postlog replay --from 2026-01-31T08:00:00Z
+      postlog replay --from 2026-01-31 --to 2026-02-01 --without-handlers
       postlog replay --from-offset 3:1200 --from-offset 4:0 --yes
     """
     if [since is not None, bool(offsets), from_beginning].count(True) != 1:
         raise click.UsageError("give one of --from TIME, --from-offset P:O and --from-beginning")
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--to must be later than --from")
     wish = Wish(
         at=since,
+        to=until,
+        handlers=not without_handlers,
         offsets=offsets,
         dry_run=dry_run,
         yes=yes,
@@ -147,13 +175,21 @@ async def _replay(settings: Settings, wish: Wish) -> None:
             await group.fence(changed)
             if rewind.offsets(await _moves(group, wish)) != changed:
                 raise PostlogError("the group or the log moved meanwhile, and nothing was changed: try again")
-            await group.commit({partition: new for partition, (_, new) in changed.items()})
+            await group.commit({m.partition: (m.new, m.metadata) for m in moves if m.partition in changed})
             report = msgspec.structs.replace(report, done=True)
         click.echo(msgspec.json.encode(report) if wish.as_json else replay_report.ending(report))
 
 
 async def _moves(group: Group, wish: Wish) -> list[Move]:
     partitions: list[Partition] = await group.partitions()
+    moves = await _whole_moves(group, partitions, wish)
+    if wish.to is None and wish.handlers:
+        return moves
+    until = None if wish.to is None else await group.first_at(wish.to)
+    return rewind.bounded(moves, partitions, until, handlers=wish.handlers)
+
+
+async def _whole_moves(group: Group, partitions: list[Partition], wish: Wish) -> list[Move]:
     if wish.offsets:
         return rewind.to_offsets(partitions, wish.offsets)
     if wish.at is None:

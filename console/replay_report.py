@@ -19,7 +19,7 @@ class Report(msgspec.Struct, frozen=True):
     """What --json prints.
 
     done   whether the offsets were moved
-    again  events that are processed again; skipped, those that never will be
+    again  events that are processed again; skipped, those that never will be; passed, those that are not again
     back   the command that puts the group back to where it was; empty if nothing moves
     """
 
@@ -28,6 +28,7 @@ class Report(msgspec.Struct, frozen=True):
     done: bool
     again: int
     skipped: int
+    passed: int
     back: str
     partitions: list[Move]
 
@@ -42,6 +43,7 @@ def of(group: str, topic: str, moves: list[Move], folder: Path) -> Report:
         done=False,
         again=sum(move.again for move in moves),
         skipped=sum(move.skipped for move in moves),
+        passed=sum(move.passed for move in moves),
         back=shlex.join(["postlog", *back, *where]) if back else "",
         partitions=moves,
     )
@@ -76,6 +78,10 @@ def render(report: Report) -> RenderableType:
         row = [move.partition, move.committed, move.new, move.end, move.again]
         table.add_row(*map(str, [*row, move.skipped] if report.skipped else row))
     lines = [f"{report.again} events are processed again"]
+    if report.passed:
+        lines.append(f"{report.passed} later ones are passed over: they were processed before")
+    if any('"handlers":false' in move.metadata for move in report.partitions):
+        lines.append("no handler is called for them")
     if gone := sum(move.gone for move in report.partitions):
         lines.append(f"{gone} older events are gone: retention has removed them from the log")
     return Group(table, *lines)

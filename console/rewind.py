@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pipeline.errors import PostlogError
+from processor.bounds import Bounds, write
 
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
 _MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -21,12 +22,22 @@ _MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One partition of the events topic as it is: the log is [beginning, end), committed is None if nothing is."""
+    """One partition of the events topic as it is: the log is [beginning, end), committed is None if nothing is.
+
+    bounds  of a replay that is not over
+    """
 
     number: int
     beginning: int
     end: int
     committed: int | None
+    bounds: Bounds | None = None
+
+    @property
+    def processed(self) -> int:
+        """Where processing was before any replay that is not over: from here on nothing was ever processed."""
+        at = self.beginning if self.committed is None else self.committed
+        return max(at, self.bounds.resume) if self.bounds else at
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +48,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     again      events that are processed again
     skipped    events that nobody has processed and nobody will: they lie between, or have expired
     gone       events before the beginning, which retention has removed, if they were asked for
+    passed     events that were processed before and are not again, because the replay ends before them
+    metadata   what is committed with the new offset: the bounds, if there are any
     """
 
     partition: int
@@ -46,6 +59,32 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     again: int
     skipped: int
     gone: int
+    passed: int = 0
+    metadata: str = ""
+
+
+def bounded(
+    moves: Sequence[Move], partitions: Sequence[Partition], until: Mapping[int, int | None] | None, *, handlers: bool
+) -> list[Move]:
+    """The same moves, but no event from `until` on is processed again, and handlers are called or not.
+
+    until  by partition, None where no event arrived that late; None for all: up to where the group was
+    """
+    by_number = {p.number: p for p in partitions}
+    return [
+        move if move.new == move.committed else _bounded(move, by_number[move.partition], until, handlers=handlers)
+        for move in moves
+    ]
+
+
+def _bounded(move: Move, p: Partition, until: Mapping[int, int | None] | None, *, handlers: bool) -> Move:
+    found = None if until is None else until.get(p.number)
+    end = p.processed if found is None else min(found, p.processed)
+    if end <= move.new:
+        return _stay(p)
+    limits = Bounds(until=end, resume=p.processed, handlers=handlers)
+    metadata = write(limits, move.new) if end < p.processed or not handlers else ""
+    return msgspec.structs.replace(move, again=end - move.new, passed=p.processed - end, metadata=metadata)
 
 
 def moment(text: str, now: int) -> int:
@@ -153,7 +192,7 @@ def _move(p: Partition, wanted: int, *, gone: int) -> Move:
         committed=at,
         new=new,
         end=p.end,
-        again=max(at - new, 0),
-        skipped=max(new - at, 0),
+        again=max(p.processed - new, 0),
+        skipped=max(new - p.processed, 0),
         gone=gone,
     )

@@ -54,6 +54,10 @@ class RecordsLost(PostlogError):
     """
 
 
+class ForeignOffset(PostlogError):
+    """The committed offset carries something that postlog did not write. Stop: only an operator may know what for."""
+
+
 class TooManyRejections(PostlogError):
     """Most of the latest records would become dead letters: it is not they that are wrong. Stop; all are kept."""
 

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import incidents, kafka
 from pipeline.contract import Record
-from pipeline.errors import LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
+from pipeline.errors import ForeignOffset, LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
 from pipeline.settings import Settings
 from pipeline.topics import Topics
-from processor import calls, changelog, dedup, guard, letters, metrics, store
+from processor import bounds, calls, changelog, dedup, guard, letters, metrics, store
+from processor.bounds import Bounds, Mode
 from processor.calling import Calling
 from processor.calls import Settled
-from processor.decide import Changes, State, decide
+from processor.decide import NOBODY, Changes, State, decide
 from processor.guard import Guard
 from processor.handler import Handlers
 from processor.letters import Row
@@ -81,6 +83,7 @@ class Lane:
         self._store: Store | None = None
         self._transactions: Transactions | None = None
         self._newest_bucket = -1
+        self._bounds: Bounds | None = None  # of a replay that is not over
         self._noted: set[bytes] = set()  # keys of the incidents that are among the lane's rows
 
     def begin(self) -> None:
@@ -135,14 +138,17 @@ class Lane:
         become dead letters, Fenced if the partition has another owner, KafkaError if it is not known whether the
         transaction was committed.
         """
+        parts = bounds.parts(self._fresh(records), self._bounds)
+        return sum([await self._work(part, mode) for part, mode in parts or [((), "whole")]])
+
+    async def _work(self, fresh: Sequence[Record], mode: Mode) -> int:
+        """One transaction of `work`, for records that are all treated alike."""
         calling = self._opened_calling
-        fresh = self._fresh(records)
         outcomes = calling.outcomes()
         noted = guard.changes(self._noted, self._guard.circuits, moved=bool(fresh))
         if not fresh and not outcomes and not noted:
             return 0
-        state = State(self._opened_store.markers, self._opened_store.suppressions)
-        changes = decide(fresh, state, wanted=self._wanted) if fresh else Changes(end=self.next)
+        changes = self._decide(fresh, mode)
         if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
             await self._note_stop(guard.REJECTIONS, reason)
             raise TooManyRejections(_rejections(self._source, self.next, reason, changes))
@@ -159,6 +165,14 @@ class Lane:
         metrics.count(self.number, len(fresh), changes)
         metrics.count_calls(self.number, settled, calling.owed)
         return len(fresh)
+
+    def _decide(self, fresh: Sequence[Record], mode: Mode) -> Changes:
+        if not fresh:
+            return Changes(end=self.next)
+        if mode == "skip":
+            return Changes(end=fresh[-1].offset + 1)
+        state = State(self._opened_store.markers, self._opened_store.suppressions)
+        return decide(fresh, state, wanted=self._wanted if mode == "whole" else NOBODY)
 
     def _take_up_incidents(self) -> None:
         """Go on with what the former owner noted: a circuit that was open is probed, or has nothing to wait for."""
@@ -228,8 +242,20 @@ class Lane:
             await reader.stop()
 
     async def _offsets(self, reader: AIOKafkaConsumer) -> tuple[int | None, int, int]:
-        """The committed offset, the oldest one on the log, and the one after its newest."""
-        committed: int | None = await reader.committed(self._source)
+        """The committed offset, the oldest one on the log, and the one after its newest; its bounds are noted."""
+        async with kafka.admin(self._site.settings) as admin:
+            offsets = await admin.list_consumer_group_offsets(self._site.group, partitions=[self._source])
+        found = offsets[self._source]
+        committed = found.offset if found.offset >= 0 else None
+        try:
+            self._bounds = bounds.read(found.metadata)
+        except ForeignOffset as error:
+            raise ForeignOffset(
+                f"{self._source.topic}-{self.number}: the committed offset {committed} is not as postlog writes it, "
+                f"{error}. To start there all the same, stop all processors and commit it without metadata: "
+                f"kafka-consumer-groups.sh --group {self._site.group} --topic {self._source.topic}:{self.number} "
+                f"--reset-offsets --to-offset {committed} --execute"
+            ) from None
         first: int = (await reader.beginning_offsets([self._source]))[self._source]
         end: int = (await reader.end_offsets([self._source]))[self._source]
         return committed, first, end
@@ -289,7 +315,8 @@ class Lane:
             topics.incidents.name: _rows(noted),
             topics.dead_letters.name: self._letters(changes, settled),
         }
-        ends = await self._transactions.commit(rows, {self._source: changes.end} if changes.end > self.next else {})
+        end = OffsetAndMetadata(changes.end, bounds.write(self._bounds, changes.end))
+        ends = await self._transactions.commit(rows, {self._source: end} if changes.end > self.next else {})
         metrics.TRANSACTIONS.inc()
         ends.pop(topics.dead_letters.name, None)  # no changelog of ours
         return ends

@@ -52,7 +52,9 @@ class Transactions:
         """Disconnect; between transactions only."""
         await self._producer.stop()
 
-    async def commit(self, rows: Mapping[str, Sequence[Row]], source: Mapping[TopicPartition, int]) -> dict[str, int]:
+    async def commit(
+        self, rows: Mapping[str, Sequence[Row]], source: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> dict[str, int]:
         """Write rows by topic and the group's offsets at once; by topic the position after what was written.
 
         Raises Fenced if the partition has another owner, KafkaError if it is not known what became of it.
@@ -62,8 +64,7 @@ class Transactions:
                 sent = {topic: await self._send(topic, several) for topic, several in rows.items() if several}
                 ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
                 if source:
-                    offsets = {partition: OffsetAndMetadata(offset, "") for partition, offset in source.items()}
-                    await self._producer.send_offsets_to_transaction(offsets, self._group)
+                    await self._producer.send_offsets_to_transaction(source, self._group)
         except ProducerFenced:
             raise Fenced(
                 f"partition {self._number} has another owner now, or Kafka ended our transaction after "

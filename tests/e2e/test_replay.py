@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
@@ -25,8 +25,9 @@ from pipeline.providers import as_it_means_now
 from pipeline.topics import Topic
 from tests.e2e.former import FORGOTTEN
 from tests.e2e.postlog import argv, postlog, up, whole
-from tests.e2e.system import SESSION_SECONDS, System, running, until
+from tests.e2e.system import SESSION_SECONDS, System, delivery, running, until
 from tests.e2e.test_faults import RESET, load
+from tests.e2e.test_handlers import Calls
 
 Result = subprocess.CompletedProcess[str]
 
@@ -310,3 +311,92 @@ async def first_run_of(system: System, tmp_path: Path) -> dict[bytes, bytes]:
                 await producer.send(fresh.topics.events.name, value, *where, headers=[*record.headers])
         await process(fresh)
         return await latest(fresh, fresh.topics.suppressions)
+
+
+async def moment_after(system: System) -> str:
+    """A time, as RFC 3339, that lies between what is on the log and what comes next."""
+    last: int = max(record.timestamp for record in await system.records(system.topics.events))
+
+    async def passed() -> bool:
+        return time.time_ns() > (last + 2) * 1_000_000
+
+    await until(passed, "the clock moved on")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((last + 1) // 1000)) + f".{(last + 1) % 1000:03d}Z"
+
+
+async def test_a_bounded_replay_counts_a_new_word_inside_its_bounds_alone_also_after_a_kill(system: System) -> None:
+    former = [system.start(name, module=("tests.e2e.former", name)) for name in ("ingress", "processor")]
+    await system.ready(*former)
+    times = []
+    for part in range(3):
+        bodies = [delivery(f"{part}-{n}", FORGOTTEN, f"{part}-{n}@x.io") for n in range(400)]
+        await system.deliver(former[0], bodies)
+        times.append(await moment_after(system))
+    await system.caught_up()
+    assert former[1].stop() == 0
+    assert await system.suppressed() == set()
+
+    report = await replayed(system, "--from", times[0], "--to", times[1], "--yes")
+    assert (report["again"], report["passed"]) == (400, 400)
+    # Events that were never processed are processed as always.
+    await system.deliver(former[0], [delivery("3-0", FORGOTTEN, "3-0@x.io")])
+    processor = system.start("processor", PROCESSOR_MAX_BATCH="5")
+
+    async def begun() -> bool:
+        return len(await system.suppressed()) > 0
+
+    await until(begun, "it has begun")
+    processor.kill()
+    processor.restart()
+    await system.ready(processor)
+    await system.caught_up()
+    assert await system.suppressed() == {f"1-{n}@x.io" for n in range(400)} | {"3-0@x.io"}
+    async with kafka.admin(system.settings) as client:
+        found = await client.list_consumer_group_offsets(group(system))
+    assert {place.metadata for place in found.values()} == {""}
+
+
+async def test_without_handlers_the_list_is_repaired_and_nobody_is_called_for_it(
+    system: System, tmp_path: Path
+) -> None:
+    calls = Calls(system, tmp_path / "plugged")
+    former = [system.start(name, module=("tests.e2e.former", name)) for name in ("ingress", "processor")]
+    await system.ready(*former)
+    await system.deliver(former[0], [delivery(f"e{n}", FORGOTTEN, f"p{n}@x.io") for n in range(100)])
+    await system.caught_up()
+    assert former[1].stop() == 0
+
+    await replayed(system, "--from-beginning", "--without-handlers", "--yes")
+    processor = calls.start()
+    await system.ready(processor)
+    await system.caught_up()
+    assert len(await system.suppressed()) == 100
+    await system.deliver(former[0], [delivery("new", "opened", "new@x.io")])
+    await calls.until(lambda: calls.ids("done") == ["new"], "what is new is called for")
+    assert calls.ids("begun") == ["new"]
+    assert processor.stop() == 0
+
+    await replayed(system, "--from-beginning", "--yes")
+    processor.restart()
+    await calls.until(lambda: len(calls.ids("done")) == 102, "everything is called for")
+
+
+async def test_a_processor_refuses_an_offset_that_somebody_else_committed(system: System) -> None:
+    await processed(system, load(50, seed=30).bodies)
+    place = TopicPartition(system.topics.events.name, 0)
+    consumer = AIOKafkaConsumer(
+        **kafka.client_options(system.settings), group_id=group(system), enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([place])
+        await consumer.commit({place: (0, "somebody else's")})
+    finally:
+        await consumer.stop()
+    processor = system.start("processor")
+    assert processor.process.wait(30) == 1
+    assert "is not as postlog writes it" in processor.said()
+    await reset(system, f"{place.topic}:0", "--to-offset", "0")
+    processor.restart()
+    await system.ready(processor)
+    await system.caught_up()

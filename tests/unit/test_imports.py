@@ -33,6 +33,7 @@ PURE = {
     "ingress/signatures.py",
     "ingress/providers/__init__.py",
     "ingress/providers/nexuspromail.py",
+    "processor/bounds.py",
     "processor/calls.py",
     "processor/circuit.py",
     "processor/guard.py",

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console import rewind
-from console.rewind import Partition
+from console.rewind import Move, Partition
 from pipeline.errors import PostlogError
+from processor import bounds
+from processor.bounds import Bounds
 
 NOW = 1_769_860_800_000  # 2026-01-31T12:00:00Z
 HOUR = 3_600_000
@@ -133,3 +135,36 @@ def test_the_way_back_leads_back(partition: Partition, new: int) -> None:
     [returned] = rewind.to_offsets([moved], [rewind.offset(back[2])])
     assert returned.new == moves[0].committed
     assert (rewind.refusal([returned]) is None) or "--skip-unprocessed" in back
+
+
+def limits(move: Move) -> Bounds | None:
+    return bounds.read(move.metadata)
+
+
+def test_a_bounded_replay_ends_at_its_time_and_goes_on_where_the_group_was() -> None:
+    partitions = [Partition(n, 0, 50, 40) for n in range(4)]
+    moves = rewind.to_times(partitions, {0: 10, 1: 10, 2: 10, 3: 10})
+    bounded = rewind.bounded(moves, partitions, {0: 25, 1: None, 2: 45, 3: 10}, handlers=True)
+    assert [(m.new, m.again, m.passed) for m in bounded] == [(10, 15, 15), (10, 30, 0), (10, 30, 0), (40, 0, 0)]
+    assert limits(bounded[0]) == Bounds(until=25, resume=40)
+    # Nothing is left out, so there is nothing to carry.
+    assert [m.metadata for m in bounded[1:]] == ["", "", ""]
+
+
+def test_without_handlers_the_bounds_end_where_the_group_was() -> None:
+    partitions = [Partition(0, 0, 50, 40), Partition(1, 0, 50, 40)]
+    moves = rewind.to_offsets(partitions, [(0, 5)])
+    (first, second) = rewind.bounded(moves, partitions, None, handlers=False)
+    assert (first.again, first.passed, limits(first)) == (35, 0, Bounds(until=40, resume=40, handlers=False))
+    assert (second.new, second.metadata) == (40, "")
+
+
+def test_a_second_replay_knows_how_far_processing_had_been() -> None:
+    (half_way,) = partitions = [Partition(0, 0, 50, committed=12, bounds=Bounds(until=20, resume=40))]
+    assert half_way.processed == 40
+    (plain,) = rewind.to_beginning(partitions)
+    assert (plain.again, plain.skipped, plain.metadata) == (40, 0, "")
+    (forward,) = rewind.to_offsets(partitions, [(0, 40)])
+    assert (forward.again, forward.skipped) == (0, 0)
+    (again,) = rewind.bounded([plain], partitions, {0: 30}, handlers=True)
+    assert limits(again) == Bounds(until=30, resume=40)

@@ -1,0 +1,56 @@
+"""The bounds of a replay: however records come in batches, each is treated as the bounds say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import ForeignOffset
+from processor import bounds
+from processor.bounds import Bounds, Mode
+from tests.unit.records import FakeRecord
+
+LIMITS = Bounds(until=10, resume=20, handlers=False)
+
+
+def modes(first: int, sizes: list[int], limits: Bounds | None) -> dict[int, Mode]:
+    """How each record is treated when they come in batches of these sizes."""
+    found: dict[int, Mode] = {}
+    for size in sizes:
+        batch = [FakeRecord(offset, b"") for offset in range(first, first + size)]
+        cut = bounds.parts(batch, limits)
+        assert [record for part, _ in cut for record in part] == batch
+        found |= {record.offset: mode for part, mode in cut for record in part}
+        first += size
+    return found
+
+
+@given(st.integers(0, 30), st.lists(st.integers(0, 15), max_size=8), st.booleans())
+def test_any_batching_treats_every_record_the_same(first: int, sizes: list[int], handlers: bool) -> None:
+    limits = Bounds(until=10, resume=20, handlers=handlers)
+    found = modes(first, sizes, limits)
+    assert found == modes(first, [1] * sum(sizes), limits)
+    for offset, mode in found.items():
+        again: Mode = "whole" if handlers else "silent"
+        assert mode == (again if offset < 10 else "skip" if offset < 20 else "whole")
+
+
+def test_without_bounds_everything_is_as_always() -> None:
+    assert set(modes(0, [5, 5], None).values()) == {"whole"}
+    assert bounds.parts([], LIMITS) == []
+
+
+def test_they_are_carried_until_the_former_place_is_reached() -> None:
+    assert bounds.read(bounds.write(LIMITS, 19)) == LIMITS
+    assert bounds.write(LIMITS, 20) == ""
+    assert bounds.write(None, 5) == ""
+    assert bounds.read("") is None
+
+
+@pytest.mark.parametrize(
+    "metadata", ["consumer-1", "{}", "[]", '{"v":2,"until":1,"resume":2}', '{"until":-1,"resume":2}']
+)
+def test_what_somebody_else_left_is_refused(metadata: str) -> None:
+    with pytest.raises(ForeignOffset, match="none of postlog's"):
+        bounds.read(metadata)
