@@ -21,6 +21,7 @@ from alerter import channels
 from alerter.channels import Channels
 from alerter.grouping import OTHER, Grouping, Policy
 from alerter.summary import Alert, Place, key_of
+from alerter.watch import Watch
 from pipeline import deadletter, kafka, service
 from pipeline.deadletter import DeadLetter
 from pipeline.service import Health
@@ -36,8 +37,6 @@ LIVE_SECONDS = 30.0
 COMMIT_SECONDS = 3.0
 #: On SIGTERM, how long alerts on their way may take; what has not gone out then is told after the next start.
 DRAIN_SECONDS = 5.0
-#: How long leaving the group may take.
-LEAVE_SECONDS = 2.0
 MOST_RECORDS = 500
 #: Distinct provider labels: the text comes from record headers.
 MOST_PROVIDERS = 50
@@ -147,6 +146,11 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._assignment = frozenset(assigned)
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one of several alerters that tells what is not told by partition."""
+        return any(place.partition == 0 for place in self._assignment)
+
     def live(self) -> Health:
         """Whether the loop makes passes."""
         age = self._clock() - self._last_pass
@@ -173,15 +177,20 @@ async def main(settings: Settings) -> None:
         enable_auto_commit=False,
     )
     grouping = Grouping(Policy(settings.alert_digest_seconds, settings.alert_despam_seconds))
-    alerter = Alerter(consumer, grouping, to, _steady_clock())
+    clock = _steady_clock()
+    alerter = Alerter(consumer, grouping, to, clock)
+    watch = Watch(settings, topics, to, leads=lambda: alerter.leads, clock=clock)
     app = web.Application()
     service.add_health_routes(app, live=alerter.live, ready=alerter.ready)
     runner = await service.serve(app, settings.alerter_host, settings.alerter_port)
     try:
         await consumer.start()
-        await alerter.run(topics.dead_letters.name, stop)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch.run())
+            await alerter.run(topics.dead_letters.name, stop)
+            watching.cancel()
     finally:
-        await _leave(consumer)
+        await kafka.let_go(consumer)
         await runner.cleanup()
 
 
@@ -189,12 +198,3 @@ def _steady_clock() -> Callable[[], float]:
     """Seconds since the epoch that never go back, also when somebody sets the machine's clock."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
-
-
-async def _leave(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group, so that a successor need not wait for us; no Kafka that is away keeps us from stopping."""
-    leaving = asyncio.ensure_future(consumer.stop())
-    # Not awaited itself: while the broker is away, aiokafka's stop ends in a cancellation that nobody asked for.
-    await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
-    if leaving.done() and not leaving.cancelled():
-        leaving.result()

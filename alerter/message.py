@@ -5,10 +5,12 @@ Pure. Everything that came from a letter was cut down and masked by summary.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from alerter.summary import Alert, GroupKey, Place, Summary
+from alerter.incidents import News
+from alerter.summary import Alert, GroupKey, Place, Summary, shown
 
 #: Groups that a message spells out; of the others it gives the numbers. Channels take a few thousand characters.
 MOST_SHOWN = 10
@@ -17,6 +19,17 @@ _NEXT = (
     "What to do: `postlog status` shows what runs and what waits. `postlog dlq list --summary` shows the dead "
     "letters, and `postlog dlq redrive` sends them round again when the cause is mended."
 )
+_ADVICE = {
+    "circuit_open": (
+        "Events go on to be applied; calls of this handler wait, and none becomes a dead letter. What to do: mend "
+        "the other side. One call is tried now and then, and when it succeeds all others follow by themselves; "
+        "`postlog status` shows how many are owed."
+    ),
+    "processor_stopped": (
+        "Nothing is lost, and nothing more is processed until somebody looks. What to do: the last line of the "
+        "processor's log says what it needs; docs/operations.md has each case under `A processor stops`."
+    ),
+}
 #: 9999-12-31T23:59:59Z, in ms: a header can hold any number, a date cannot.
 _LATEST = 253_402_300_799_000
 
@@ -33,17 +46,45 @@ class Message:
 def message(alert: Alert) -> Message:
     """The alert in words, what is critical first, then the largest groups."""
     ordered = sorted(alert.summaries, key=lambda summary: (not summary.key.critical, -summary.count))
-    parts = [_paragraph(summary) for summary in ordered[:MOST_SHOWN]]
+    parts = [_story(news) for news in alert.news[:MOST_SHOWN]]
+    parts += [_paragraph(summary) for summary in ordered[:MOST_SHOWN]]
     if rest := ordered[MOST_SHOWN:]:
         parts.append(f"And {_letters(_total(rest))} in {len(rest)} more groups.")
-    return Message(_title(ordered), "\n\n".join([*parts, _NEXT]), alert.critical)
+    if ordered:
+        parts.append(_NEXT)
+    return Message(_headline(alert.news, ordered), "\n\n".join(parts), alert.critical)
+
+
+def _headline(news: Sequence[News], summaries: list[Summary]) -> str:
+    titles = [_news_title(each) for each in news[:2]] + ([_title(summaries)] if summaries else [])
+    more = f" and {len(news) - 2} more incidents" if len(news) > 2 else ""
+    return f"postlog: {'; '.join(titles)}{more}"
+
+
+def _news_title(news: News) -> str:
+    subject = shown(news.incident.subject, 100)
+    if news.incident.kind == "circuit_open":
+        return f"handler {subject} answers again" if news.over else f"handler {subject} is down"
+    return f"processors work again ({subject})" if news.over else f"a processor stopped itself ({subject})"
+
+
+def _story(news: News) -> str:
+    """What happened, since when and why, and what to do."""
+    incident = news.incident
+    lines = [
+        _news_title(news),
+        f"{'it began' if news.over else 'since'}: {_utc(incident.since)}",
+        f"reason: {shown(incident.reason, 300) or 'none given'}",
+        "What waited is done now." if news.over else _ADVICE[incident.kind],
+    ]
+    return "\n".join(lines)
 
 
 def _title(summaries: list[Summary]) -> str:
     if len(summaries) > 1:
-        return f"postlog: {_letters(_total(summaries))} in {len(summaries)} groups"
+        return f"{_letters(_total(summaries))} in {len(summaries)} groups"
     (summary,) = summaries
-    return f"postlog: {_letters(summary.count, '' if summary.since is None else 'more ')}, {_group(summary.key)}"
+    return f"{_letters(summary.count, '' if summary.since is None else 'more ')}, {_group(summary.key)}"
 
 
 def _paragraph(summary: Summary) -> str:

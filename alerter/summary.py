@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from alerter.incidents import News
 from pipeline import letters
 from pipeline.contract import EventType
 from pipeline.deadletter import DeadLetter
@@ -87,11 +88,12 @@ class Alert:
     """What one message tells. Compared by identity: two alerts may say the same and both must go out."""
 
     summaries: tuple[Summary, ...]
+    news: tuple[News, ...] = ()
 
     @property
     def critical(self) -> bool:
         """Whether anything in it is told at once."""
-        return any(summary.key.critical for summary in self.summaries)
+        return any(summary.key.critical for summary in self.summaries) or not all(news.over for news in self.news)
 
 
 def key_of(letter: DeadLetter) -> GroupKey:
@@ -146,7 +148,9 @@ def merge(earlier: Summary, later: Summary) -> Summary:
 def coalesce(alerts: Iterable[Alert]) -> Alert:
     """One alert that tells what these tell; earlier alerts come first."""
     by_group: dict[GroupKey, list[Summary]] = {}
+    news: list[News] = []
     for alert in alerts:
+        news += alert.news
         for summary in alert.summaries:
             by_group.setdefault(summary.key, []).append(summary)
-    return Alert(tuple(reduce(merge, summaries) for summaries in by_group.values()))
+    return Alert(tuple(reduce(merge, summaries) for summaries in by_group.values()), tuple(news))

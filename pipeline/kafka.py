@@ -5,6 +5,7 @@ A shell over aiokafka's admin client; `pipeline.topics` holds the rules.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 #: Largest request a producer of ours sends: a dead letter with a body of the size limit, in bytes.
 LARGEST_REQUEST = 4 * 1024 * 1024
+#: How long `let_go` takes at most.
+LEAVE_SECONDS = 2.0
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -173,3 +176,16 @@ async def cluster_id(settings: Settings) -> str:
     async with admin(settings) as client:
         described = await client.describe_cluster()
     return str(described.get("cluster_id") or "unknown")
+
+
+async def let_go(*clients: Any) -> None:
+    """Disconnect consumers and producers, so that a successor need not wait; no Kafka that is away holds us up.
+
+    clients  also such that were never started
+    """
+    leaving = [asyncio.ensure_future(client.stop()) for client in clients]
+    # Not awaited itself: while the broker is away, aiokafka's stop ends in a cancellation that nobody asked for.
+    await asyncio.wait(leaving, timeout=LEAVE_SECONDS)
+    for client in leaving:
+        if client.done() and not client.cancelled():
+            client.result()

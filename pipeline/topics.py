@@ -45,6 +45,7 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suppressions: Topic
     calls: Topic
     incidents: Topic
+    alerts: Topic
     dead_letters: Topic
     letter_states: Topic
 

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from console import processes
 from console.local_kafka import LocalKafka
-from pipeline import contract, deadletter, kafka
+from pipeline import contract, deadletter, incidents, kafka
 from pipeline.errors import NoRecipient
+from pipeline.incidents import Incident
 from pipeline.settings import Settings
+from tests.e2e.system import running
 from tests.receiver import SECONDS, receiver
 
 HOUR = 3600.0
@@ -232,3 +234,46 @@ async def test_it_can_be_stopped_while_kafka_is_frozen(own_kafka: LocalKafka, tm
             assert await process.ended() == 0
         finally:
             own_kafka.process.send_signal(signal.SIGCONT)
+
+
+async def incident(settings: Settings, value: Incident, partitions: Iterable[int], *, over: bool = False) -> None:
+    """Write an incident's rows, or their tombstones, as the lanes do."""
+    topic = kafka.topics_of(settings).incidents.name
+    async with producing(settings) as producer, producer.transaction():
+        for partition in partitions:
+            row = None if over else incidents.encode(value)
+            await producer.send_and_wait(topic, row, key=value.key, partition=partition)
+
+
+async def test_an_incident_in_many_lanes_is_told_once_and_so_is_its_end_also_after_a_kill(
+    settings: Settings, tmp_path: Path
+) -> None:
+    down = Incident(kind="circuit_open", subject="crm", since=1_000, reason="OSError: away")
+    stopped = Incident(kind="processor_stopped", subject="rejections", since=1_000, reason="100 of 100 records")
+    told = kafka.topics_of(settings).alerts
+    async with receiver() as people, running(settings, tmp_path) as system:
+        with alerter(settings, tmp_path, alert_urls=people.url) as process:
+            await incident(settings, down, range(12))
+            assert (await people.notification())["title"] == "postlog: handler crm is down"
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 1
+            process.popen.kill()
+        await incident(settings, down, range(11), over=True)
+        with alerter(settings, tmp_path, alert_urls=people.url) as process:
+            # What comes next is news: the first one is not repeated.
+            async for attempt in until():
+                with attempt:
+                    assert await process.metric("postlog_alerter_incidents") == 1
+            await incident(settings, stopped, [4])
+            assert (await people.notification())["title"] == "postlog: a processor stopped itself (rejections)"
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 2
+            process.popen.kill()
+        await incident(settings, down, [11], over=True)
+        with alerter(settings, tmp_path, alert_urls=people.url):
+            assert (await people.notification())["title"] == "postlog: handler crm answers again"
+            await incident(settings, stopped, [4], over=True)
+            assert (await people.notification())["title"] == "postlog: processors work again (rejections)"
+        assert people.took.empty()

@@ -44,6 +44,7 @@ PURE = {
     "processor/letters.py",
     "processor/suppressions.py",
     "alerter/grouping.py",
+    "alerter/incidents.py",
     "alerter/message.py",
     "alerter/summary.py",
     "console/known.py",

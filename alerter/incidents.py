@@ -1,0 +1,123 @@
+"""Which incidents people are told of, when they begin and when they are over.
+
+Pure: the clock is an argument (`now`, seconds since the epoch, never going back). watch.py reads and writes Kafka.
+What always holds: an incident that was told is told to be over, one that shows in many lanes is told once, and one
+that comes and goes is told to have begun once in the quiet time at most. What was told is a record, so a restart
+repeats nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from pipeline import incidents
+from pipeline.contract import Millis, explain
+from pipeline.errors import Undecodable
+from pipeline.incidents import Incident
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of a record of the alerts; its key is the incident's. What people were told last.
+
+    begun  when they were told that it began, ms
+    over   whether they were told that it is over, too
+    """
+
+    v: Literal[1] = 1
+    incident: Incident
+    begun: Millis
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An incident began, or is over."""
+
+    incident: Incident
+    over: bool
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Told)
+
+
+def encode(told: Told) -> bytes:
+    """The record's value: JSON."""
+    return _encoder.encode(told)
+
+
+def decode(value: bytes) -> Told:
+    """What was told, from a record's value. Raises Undecodable naming the field and the reason."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(explain(error)) from None
+
+
+class Board:
+    """What is wrong now, and what was told of it."""
+
+    def __init__(self, quiet: float) -> None:
+        """quiet  seconds before the beginning of the same incident is told again"""
+        self._quiet = quiet
+        self._rows: dict[bytes, dict[int, Incident]] = {}
+        self._told: dict[bytes, Told] = {}
+        self._on_their_way: set[bytes] = set()
+
+    def note(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """Take a record of the incidents. Raises Undecodable."""
+        lanes = self._rows.setdefault(key, {})
+        if value is None:
+            lanes.pop(partition, None)
+        else:
+            lanes[partition] = incidents.decode(value)
+        if not lanes:
+            del self._rows[key]
+
+    def remember(self, key: bytes, value: bytes | None) -> None:
+        """Take a record of what was told, by us or by another alerter. Raises Undecodable."""
+        if value is None:
+            self._told.pop(key, None)
+        else:
+            told, before = decode(value), self._told.get(key)
+            # Our own records come back to us, maybe after we told more.
+            if before is None or (told.begun, told.over) > (before.begun, before.over):
+                self._told[key] = told
+
+    @property
+    def present(self) -> int:
+        """How many incidents there are now."""
+        return len(self._rows)
+
+    def due(self, now: float) -> list[News]:
+        """What is to be told now, each to be answered by `told` or `unsent`."""
+        found = []
+        for key in sorted((self._rows.keys() | self._told.keys()) - self._on_their_way):
+            if news := self._news(key, now):
+                self._on_their_way.add(key)
+                found.append(news)
+        return found
+
+    def told(self, news: News, now: float) -> Told:
+        """People were told; the record to write."""
+        key = news.incident.key
+        self._on_their_way.discard(key)
+        before = self._told.get(key)
+        begun = before.begun if news.over and before else int(now * 1000)
+        self._told[key] = told = Told(incident=news.incident, begun=begun, over=news.over)
+        return told
+
+    def unsent(self, news: News) -> None:
+        """Nobody was told; it is due again."""
+        self._on_their_way.discard(news.incident.key)
+
+    def _news(self, key: bytes, now: float) -> News | None:
+        told, lanes = self._told.get(key), self._rows.get(key)
+        if lanes is None:
+            return News(told.incident, over=True) if told and not told.over else None
+        if told and (not told.over or told.begun / 1000 + self._quiet > now):
+            return None
+        return News(min(lanes.values(), key=lambda incident: incident.since), over=False)

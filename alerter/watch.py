@@ -1,0 +1,112 @@
+"""Reads the incidents and has people told of them, whatever becomes of the dead letters.
+
+A shell over aiokafka; incidents.py decides. Both topics are small and compacted, so they are read from their
+beginning at every start, to the end before anything is told. Of several alerters the one that leads tells; the others
+follow what it told, and go on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import Gauge
+
+from alerter import incidents
+from alerter.channels import Channels
+from alerter.incidents import Board, News
+from alerter.summary import Alert
+from pipeline import kafka
+from pipeline.errors import Undecodable
+from pipeline.settings import Settings
+from pipeline.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+#: Longest pass that has nothing to do, in seconds.
+PASS_SECONDS = 0.5
+
+INCIDENTS = Gauge(
+    "postlog_alerter_incidents", "Incidents that last: open circuits, processors that stopped themselves"
+)
+
+
+class Watch:
+    """`run` reads and tells until it is cancelled; `leads` says whether this alerter is the one who tells."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        to: Channels,
+        *,
+        leads: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._incidents, self._told = topics.incidents, topics.alerts
+        self._channels = to
+        self._leads = leads
+        self._clock = clock
+        self._board = Board(settings.alert_despam_seconds)
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises KafkaError if Kafka refuses for good."""
+        options = kafka.client_options(self._settings)
+        consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", enable_auto_commit=False)
+        producer = AIOKafkaProducer(**options, enable_idempotence=True, max_request_size=kafka.LARGEST_REQUEST)
+        try:
+            await consumer.start()
+            await producer.start()
+            await self._follow(consumer, producer)
+        finally:
+            await kafka.let_go(consumer, producer)
+
+    async def _follow(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+        places = [
+            TopicPartition(topic.name, n) for topic in (self._incidents, self._told) for n in range(topic.partitions)
+        ]
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        ends = await consumer.end_offsets(places)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._read(consumer)
+                if ends and not [place for place, end in ends.items() if await consumer.position(place) < end]:
+                    ends = {}
+                if not ends and self._leads():
+                    self._tell_what_is_due(tasks, producer)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        for records in (await consumer.getmany(timeout_ms=int(PASS_SECONDS * 1000))).values():
+            for record in records:
+                try:
+                    if record.topic == self._told.name:
+                        self._board.remember(record.key, record.value)
+                    else:
+                        self._board.note(record.partition, record.key, record.value)
+                except Undecodable as error:
+                    log.error("an incident cannot be read; is this release too old?", reason=str(error))
+        INCIDENTS.set(self._board.present)
+
+    def _tell_what_is_due(self, tasks: asyncio.TaskGroup, producer: AIOKafkaProducer) -> None:
+        for news in self._board.due(self._clock()):
+            task = tasks.create_task(self._tell(news, producer))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, news: News, producer: AIOKafkaProducer) -> None:
+        if not await self._channels.tell(Alert((), (news,))):
+            log.error("no channel took an alert, nobody was told; trying again", incident=news.incident.kind)
+            self._board.unsent(news)
+            return
+        told = self._board.told(news, self._clock())
+        try:
+            await producer.send_and_wait(self._told.name, incidents.encode(told), key=news.incident.key)
+        except KafkaError as error:
+            # People know; at worst the next start tells them once more.
+            log.warning("what was told is not noted", error=repr(error))
