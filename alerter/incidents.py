@@ -8,6 +8,7 @@ repeats nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +77,15 @@ class Board:
             lanes[partition] = incidents.decode(value)
         if not lanes:
             del self._rows[key]
+
+    def hold(self, kinds: Collection[str], present: Iterable[Incident]) -> None:
+        """Take everything of these kinds that is wrong now; what is not among it is over."""
+        by_key = {incident.key: incident for incident in present}
+        for key in [key for key, lanes in self._rows.items() if next(iter(lanes.values())).kind in kinds]:
+            if key not in by_key:
+                del self._rows[key]
+        for key, incident in by_key.items():
+            self._rows[key] = {0: incident}
 
     def remember(self, key: bytes, value: bytes | None) -> None:
         """Take a record of what was told, by us or by another alerter. Raises Undecodable."""

@@ -19,7 +19,21 @@ _NEXT = (
     "What to do: `postlog status` shows what runs and what waits. `postlog dlq list --summary` shows the dead "
     "letters, and `postlog dlq redrive` sends them round again when the cause is mended."
 )
+_TITLES = {
+    "circuit_open": ("handler {} is down", "handler {} answers again"),
+    "processor_stopped": ("a processor stopped itself ({})", "processors work again ({})"),
+    "letters_flood": ("a flood of dead letters", "the flood of dead letters is over"),
+    "letters_waiting": ("dead letters wait for too long", "no dead letter waits for too long any more"),
+}
 _ADVICE = {
+    "letters_flood": (
+        "So many have one cause, and it is no letter's. What to do: `postlog dlq list --summary --since 1h`; mend "
+        "the cause; `postlog dlq redrive --all --error … --limit 10`, then all of them with `--rate 500`."
+    ),
+    "letters_waiting": (
+        "What to do: `postlog dlq list` shows the longest waiting first; then `postlog dlq redrive` once the cause "
+        "is mended, or `postlog dlq discard ID --because …`."
+    ),
     "circuit_open": (
         "Events go on to be applied; calls of this handler wait, and none becomes a dead letter. What to do: mend "
         "the other side. One call is tried now and then, and when it succeeds all others follow by themselves; "
@@ -62,10 +76,8 @@ def _headline(news: Sequence[News], summaries: list[Summary]) -> str:
 
 
 def _news_title(news: News) -> str:
-    subject = shown(news.incident.subject, 100)
-    if news.incident.kind == "circuit_open":
-        return f"handler {subject} answers again" if news.over else f"handler {subject} is down"
-    return f"processors work again ({subject})" if news.over else f"a processor stopped itself ({subject})"
+    begun, over = _TITLES[news.incident.kind]
+    return (over if news.over else begun).format(shown(news.incident.subject, 100))
 
 
 def _story(news: News) -> str:
@@ -75,7 +87,7 @@ def _story(news: News) -> str:
         _news_title(news),
         f"{'it began' if news.over else 'since'}: {_utc(incident.since)}",
         f"reason: {shown(incident.reason, 300) or 'none given'}",
-        "What waited is done now." if news.over else _ADVICE[incident.kind],
+        "There is nothing to do." if news.over else _ADVICE[incident.kind],
     ]
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
-"""Reads the incidents and has people told of them, whatever becomes of the dead letters.
+"""Reads what is wrong and has people told when it begins and when it is over.
 
-A shell over aiokafka; incidents.py decides. Both topics are small and compacted, so they are read from their
-beginning at every start, to the end before anything is told. Of several alerters the one that leads tells; the others
-follow what it told, and go on from there.
+A shell over aiokafka; incidents.py decides what is told, ledger.py what is wrong with the dead letters. All topics
+are read from their beginning at every start, to the end before anything is told: letters are rare, the others
+compacted. Of several alerters the one that leads tells; the others follow what it told, and go on from there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from prometheus_client import Gauge
 from alerter import incidents
 from alerter.channels import Channels
 from alerter.incidents import Board, News
+from alerter.ledger import Ledger, Limits
 from alerter.summary import Alert
-from pipeline import kafka
+from pipeline import deadletter, kafka, letters
 from pipeline.errors import Undecodable
+from pipeline.letters import Place
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
@@ -28,6 +30,10 @@ log = structlog.get_logger(__name__)
 
 #: Longest pass that has nothing to do, in seconds.
 PASS_SECONDS = 0.5
+#: Seconds between two looks at all dead letters.
+LOOK_SECONDS = 2.0
+#: What the ledger finds.
+KINDS = ("letters_flood", "letters_waiting")
 
 INCIDENTS = Gauge(
     "postlog_alerter_incidents", "Incidents that last: open circuits, processors that stopped themselves"
@@ -47,11 +53,23 @@ class Watch:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._incidents, self._told = topics.incidents, topics.alerts
+        self._topics = topics
         self._channels = to
         self._leads = leads
         self._clock = clock
         self._board = Board(settings.alert_despam_seconds)
+        self._look_at = 0.0
+        self._ledger = Ledger(_limits(settings, topics))
+        self._take = {
+            topics.incidents.name: lambda r: self._board.note(r.partition, r.key, r.value),
+            topics.alerts.name: lambda r: self._board.remember(r.key, r.value),
+            topics.dead_letters.name: lambda r: self._ledger.add(
+                deadletter.read(r), Place(r.partition, r.offset), r.timestamp
+            ),
+            topics.letter_states.name: lambda r: self._ledger.note(
+                r.key.decode(errors="replace"), None if r.value is None else letters.decode(r.value)
+            ),
+        }
         self._telling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -67,9 +85,8 @@ class Watch:
             await kafka.let_go(consumer, producer)
 
     async def _follow(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
-        places = [
-            TopicPartition(topic.name, n) for topic in (self._incidents, self._told) for n in range(topic.partitions)
-        ]
+        topics = (getattr(self._topics, role) for role in ("incidents", "alerts", "dead_letters", "letter_states"))
+        places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
         ends = await consumer.end_offsets(places)
@@ -78,6 +95,8 @@ class Watch:
                 await self._read(consumer)
                 if ends and not [place for place, end in ends.items() if await consumer.position(place) < end]:
                     ends = {}
+                if not ends:
+                    self._look()
                 if not ends and self._leads():
                     self._tell_what_is_due(tasks, producer)
 
@@ -85,12 +104,18 @@ class Watch:
         for records in (await consumer.getmany(timeout_ms=int(PASS_SECONDS * 1000))).values():
             for record in records:
                 try:
-                    if record.topic == self._told.name:
-                        self._board.remember(record.key, record.value)
-                    else:
-                        self._board.note(record.partition, record.key, record.value)
+                    self._take[record.topic](record)
                 except Undecodable as error:
-                    log.error("an incident cannot be read; is this release too old?", reason=str(error))
+                    log.error(
+                        "a record cannot be read; is this release too old?", topic=record.topic, reason=str(error)
+                    )
+
+    def _look(self) -> None:
+        """Look at the dead letters as a whole; that walks over all of them, so not at every pass."""
+        now = self._clock()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._board.hold(KINDS, self._ledger.conditions(int(now * 1000)))
         INCIDENTS.set(self._board.present)
 
     def _tell_what_is_due(self, tasks: asyncio.TaskGroup, producer: AIOKafkaProducer) -> None:
@@ -106,7 +131,16 @@ class Watch:
             return
         told = self._board.told(news, self._clock())
         try:
-            await producer.send_and_wait(self._told.name, incidents.encode(told), key=news.incident.key)
+            await producer.send_and_wait(self._topics.alerts.name, incidents.encode(told), key=news.incident.key)
         except KafkaError as error:
             # People know; at worst the next start tells them once more.
             log.warning("what was told is not noted", error=repr(error))
+
+
+def _limits(settings: Settings, topics: Topics) -> Limits:
+    return Limits(
+        letters=settings.alert_flood_letters,
+        window=int(settings.alert_flood_seconds * 1000),
+        age=int(settings.alert_open_seconds * 1000),
+        kept=int(topics.dead_letters.config["retention.ms"]),
+    )

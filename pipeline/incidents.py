@@ -16,7 +16,8 @@ from msgspec import Meta
 from pipeline.contract import Millis, explain
 from pipeline.errors import Undecodable
 
-Kind = Literal["circuit_open", "processor_stopped"]
+#: The latter two are no lane's: the alerter finds them in the dead letters.
+Kind = Literal["circuit_open", "processor_stopped", "letters_flood", "letters_waiting"]
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):

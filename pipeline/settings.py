@@ -139,6 +139,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     alert_despam_seconds: Annotated[
         Seconds, Meta(description="a group that was told is told again after this at the earliest")
     ] = 300.0
+    alert_flood_letters: Annotated[
+        Count, Meta(description="more dead letters than these within ALERT_FLOOD_SECONDS are told as a flood")
+    ] = 1000
+    alert_flood_seconds: Annotated[Seconds, Meta(description="the window of ALERT_FLOOD_LETTERS")] = 600.0
+    alert_open_seconds: Annotated[
+        Seconds, Meta(description="a dead letter that is open for longer is told: nobody deals with it")
+    ] = 86400.0
     alert_retry_seconds: Annotated[Seconds, Meta(description="how long a failing channel is tried for one alert")] = (
         600.0
     )

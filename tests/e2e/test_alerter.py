@@ -25,6 +25,7 @@ from pipeline import contract, deadletter, incidents, kafka
 from pipeline.errors import NoRecipient
 from pipeline.incidents import Incident
 from pipeline.settings import Settings
+from tests.e2e.postlog import postlog
 from tests.e2e.system import running
 from tests.receiver import SECONDS, receiver
 
@@ -276,4 +277,42 @@ async def test_an_incident_in_many_lanes_is_told_once_and_so_is_its_end_also_aft
             assert (await people.notification())["title"] == "postlog: handler crm answers again"
             await incident(settings, stopped, [4], over=True)
             assert (await people.notification())["title"] == "postlog: processors work again (rejections)"
+        assert people.took.empty()
+
+
+async def test_a_letter_that_nobody_deals_with_is_told_once_and_that_somebody_did(
+    settings: Settings, tmp_path: Path
+) -> None:
+    changes = {"alert_open_seconds": 0.5, "alert_digest_seconds": HOUR}
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
+    async with receiver() as people:
+        await dead_letter(settings, "opened")
+        with alerter(settings, tmp_path, alert_urls=people.url, **changes) as process:
+            assert (await people.notification())["title"] == "postlog: dead letters wait for too long"
+            done = await asyncio.to_thread(postlog, "dlq", "discard", "--all", "--because", "known", env=environment)
+            assert done.returncode == 0, done.stderr
+            assert (await people.notification())["title"] == "postlog: no dead letter waits for too long any more"
+            process.popen.kill()
+        with alerter(settings, tmp_path, alert_urls=people.url, **changes):
+            await dead_letter(settings, "hard_bounce")
+            assert "1 dead letter, hard_bounce" in (await people.notification())["title"]
+        assert people.took.empty()
+
+
+async def test_ten_thousand_letters_of_a_group_make_two_messages_at_most(settings: Settings, tmp_path: Path) -> None:
+    async with receiver() as people:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1) as process:
+            async with producing(settings) as producer:
+                for _ in range(10):
+                    async with producer.transaction():
+                        await asyncio.gather(*[send(producer, settings, "complaint") for _ in range(1_000)])
+            async for attempt in until():
+                with attempt:
+                    labels = '{provider="nexuspromail",stage="processor",type="complaint"}'
+                    assert await process.metric(f"postlog_alerter_letters_total{re.escape(labels)}") == 10_000
+                    assert await process.metric("postlog_alerter_incidents") == 1
+                    assert await process.metric("postlog_alerter_unsent_alerts") == 0
+            titles = {(await people.notification())["title"] for _ in range(2)}
+            assert "postlog: a flood of dead letters" in titles
+            assert len([title for title in titles if "complaint" in title]) == 1
         assert people.took.empty()

@@ -45,6 +45,7 @@ PURE = {
     "processor/suppressions.py",
     "alerter/grouping.py",
     "alerter/incidents.py",
+    "alerter/ledger.py",
     "alerter/message.py",
     "alerter/summary.py",
     "console/known.py",

@@ -1,0 +1,90 @@
+"""All dead letters that are open, and what is wrong with their number or their age.
+
+Pure. Other than grouping.py, which tells of letters as they come, this looks at the whole: too many within a window,
+or one that nobody has dealt with for long. Both last until they do not, so they are incidents like those of lanes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from pipeline import letters
+from pipeline.deadletter import DeadLetter
+from pipeline.incidents import Incident
+from pipeline.letters import LetterState, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is wrong; times in ms.
+
+    letters  more than these within `window` are too many
+    age      an open letter that failed longer ago has waited for too long
+    kept     how long the topic keeps letters: an older one is gone
+    """
+
+    letters: int
+    window: int
+    age: int
+    kept: int
+
+
+class Ledger:
+    """Fed with both topics from their beginning, each in the order of its partitions."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._latest: dict[str, tuple[Place, int]] = {}  # by letter: its latest failure, and when
+        self._states: dict[str, LetterState] = {}
+        self._lately: deque[int] = deque()
+
+    def add(self, letter: DeadLetter, place: Place, at: int) -> None:
+        """A failure that stands at this place of the dead letters since `at`, ms."""
+        identity = letters.identity(letter, place)
+        self._latest[identity] = (place, at)
+        self._lately.append(at)
+        if len(self._lately) > self._limits.letters + 1:
+            self._lately.popleft()
+
+    def note(self, identity: str, state: LetterState | None) -> None:
+        """What somebody did about a letter."""
+        if state is None:
+            self._states.pop(identity, None)
+        else:
+            self._states[identity] = state
+
+    def conditions(self, now: int) -> list[Incident]:
+        """What is wrong at this time, ms."""
+        self._forget(now - self._limits.kept)
+        return [found for found in (self._flood(now), self._waiting(now)) if found]
+
+    def _flood(self, now: int) -> Incident | None:
+        # The oldest of the latest N + 1: if that is within the window, more than N are.
+        if len(self._lately) <= self._limits.letters or self._lately[0] <= now - self._limits.window:
+            return None
+        reason = f"more than {self._limits.letters:,} within {_span(self._limits.window)}"
+        return Incident(kind="letters_flood", subject="dead letters", since=max(self._lately[0], 0), reason=reason)
+
+    def _waiting(self, now: int) -> Incident | None:
+        standing = [
+            (at, identity)
+            for identity, (place, at) in self._latest.items()
+            if at < now - self._limits.age and letters.standing(place, self._states.get(identity)) == "open"
+        ]
+        if not standing:
+            return None
+        at, identity = min(standing)
+        reason = f"{len(standing):,} open for more than {_span(self._limits.age)}; the oldest is {identity}"
+        return Incident(kind="letters_waiting", subject="dead letters", since=max(at, 0), reason=reason)
+
+    def _forget(self, before: int) -> None:
+        for identity in [identity for identity, (_, at) in self._latest.items() if at < before]:
+            del self._latest[identity]
+
+
+def _span(ms: int) -> str:
+    for length, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
+        if ms >= length and ms % length == 0:
+            return f"{ms // length} {unit}"
+    return f"{ms / 1000:g} s"
