@@ -101,6 +101,8 @@ class Calling:
 
     def settle(self, settled: Settled) -> None:
         """What follows from outcomes is committed: try again those that are due again, go on behind the others."""
+        for used_up in settled.dead:
+            self._circuits[used_up.call.handler].given_up(used_up.call.row, time.monotonic())
         for row, due in settled.due.items():
             if due is None:
                 self._next(row)
@@ -118,6 +120,8 @@ class Calling:
         self._stop_timers()
         for name, watcher in self._watchers.items():
             self._circuits[name].watchers.discard(watcher)
+        for row in self._rows:
+            self._circuits[calls.handler_of(row)].forget(row)
         running = list(self._running)
         for task in running:
             task.cancel()
@@ -250,12 +254,12 @@ def _counts(circuit: Circuit, call: Call, error: Exception | None, *, probe: boo
     if probe:
         circuit.probed(good=error is None, now=now, wait=_wait(error))
     elif error is None:
-        circuit.succeeded(now)
+        circuit.succeeded(call.row, now)
     else:
         # What is told of an outage goes to people: no address is in it.
         reason = f"{type(error).__name__}: {error}".replace(call.email, contract.masked(call.email))
         at = int(time.time() * 1000)
-        circuit.failed(reason, first=call.tries == 0, now=now, at=at, wait=_wait(error))
+        circuit.failed(call.row, reason, now=now, at=at, wait=_wait(error))
     return error is None or not (probe or circuit.is_open)
 
 

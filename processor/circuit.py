@@ -5,8 +5,9 @@ lanes. Closed, calls are made as they come. When most of what is new fails, it o
 a time, at growing intervals, and no failure counts as a try, so an outage makes no dead letters. The first probe that
 succeeds closes it.
 
-Counted are first tries and successes: so a call that fails five times is one failure, and a few addresses that are
-tried again and again are no outage.
+An outage is that at least `minimum` calls fail, and most tries do since the longest failing of them began to. What
+was before does not count: a failing call holds back those behind it, so an outage makes few failures where there were
+many successes. For the same reason a few addresses that are tried again and again among many that succeed are none.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ class Circuit:
         self.reason = ""
         self.watchers: set[Callable[[], None]] = set()
         self._policy = policy
+        self._length = policy.window / PARTS
         self._counts: deque[_Part] = deque()
+        self._failing: dict[bytes, float] = {}  # since when, the longest failing first
+        self._given_up: deque[float] = deque()
         self._probes = 0
         self._probe_at = 0.0
         self._probing = False
@@ -43,30 +47,40 @@ class Circuit:
         """Whether calls must wait."""
         return self.since is not None
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, row: bytes, now: float) -> None:
         """A call that is no probe succeeded."""
         self._part(now).good += 1
+        self._failing.pop(row, None)
 
-    def failed(self, reason: str, *, first: bool, now: float, at: int, wait: float = 0.0) -> None:
+    def failed(self, row: bytes, reason: str, *, now: float, at: int, wait: float = 0.0) -> None:
         """A call that is no probe failed, which may open the circuit.
 
-        first  it was the call's first try
-        at     the present, ms since the epoch
-        wait   seconds for which the handler asked to be left alone
+        at    the present, ms since the epoch
+        wait  seconds for which the handler asked to be left alone
         """
-        if not first or self.is_open:
+        if self.is_open:
             return
         self._part(now).bad += 1
-        good, bad = sum(part.good for part in self._counts), sum(part.bad for part in self._counts)
-        if bad >= self._policy.minimum and bad >= self._policy.share * (good + bad):
+        self._failing.setdefault(row, now)
+        if self._is_outage(now):
             self.open(at, reason, probe_at=now + max(self._policy.pause(0), wait))
+
+    def given_up(self, row: bytes, now: float) -> None:
+        """A call that failed is a dead letter, and tried no more."""
+        if self._failing.pop(row, None) is not None:
+            self._given_up.append(now)
+
+    def forget(self, row: bytes) -> None:
+        """A call is not ours any more."""
+        self._failing.pop(row, None)
 
     def open(self, at: int, reason: str, *, probe_at: float) -> None:
         """Open it, as of a moment in ms since the epoch; once it is open, nothing changes."""
         if self.is_open:
             return
         self.since, self.reason = at, reason
-        self._counts.clear()
+        for memory in (self._counts, self._failing, self._given_up):
+            memory.clear()
         self._probes, self._probe_at, self._probing = 0, probe_at, False
         self._tell()
 
@@ -96,12 +110,25 @@ class Circuit:
         self._probing = False
         self._tell()
 
+    def _is_outage(self, now: float) -> bool:
+        while self._given_up and self._given_up[0] <= now - self._policy.window:
+            self._given_up.popleft()
+        if len(self._failing) + len(self._given_up) < self._policy.minimum:
+            return False
+        since = next(iter(self._failing.values()))
+        good = bad = 0
+        for part in reversed(self._counts):
+            # Where calls are given up at once few fail at a time: then the latest tries tell, a handful at least.
+            if part.begun + self._length <= since and good + bad >= 2 * self._policy.minimum:
+                break
+            good, bad = good + part.good, bad + part.bad
+        return bad >= self._policy.share * (good + bad)
+
     def _part(self, now: float) -> _Part:
         """The counts of the present; what is older than the window is forgotten."""
-        length = self._policy.window / PARTS
         while self._counts and self._counts[0].begun <= now - self._policy.window:
             self._counts.popleft()
-        if not self._counts or now >= self._counts[-1].begun + length:
+        if not self._counts or now >= self._counts[-1].begun + self._length:
             self._counts.append(_Part(now))
         return self._counts[-1]
 

@@ -54,9 +54,9 @@ class Retry:
 class Outage:
     """When so many calls fail that the handler is down and no event is to blame; then no try counts.
 
-    share    of the calls that were new within the window and failed their first try, above 0, 1 at most
-    window   seconds that are looked back
-    minimum  of such failures; calls of one address never overlap, so they are of as many addresses or well apart
+    share    of the tries that failed since the longest failing call began to, above 0, 1 at most
+    window   seconds that are looked back at most
+    minimum  of calls that fail at the same time, each of another address, or were given up within the window
     base     seconds before the first probe; each later pause is twice the one before, `cap` at most
     """
 
