@@ -51,7 +51,7 @@ bench-processor: $(READY) ## events per second of the whole processor from a fil
 	@$(BIN)/python -m bench.processor $(ARGS)
 
 .PHONY: drill
-drill: $(READY) ## failing addresses and outages at the real pace, checked and measured (6 minutes)
+drill: $(READY) ## failing addresses and outages at the real pace, checked and measured (8 minutes)
 	@$(BIN)/python -m bench.drill $(ARGS)
 
 .PHONY: lock

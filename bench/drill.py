@@ -4,6 +4,8 @@
            from post to suppression, against the same stream without it
   outage   the handler is down for a minute under load: no letter, one alert when it begins and one when it ends,
            and every call in order per address afterwards
+  replay   a word of the provider's was not known for 200,000 events: a replay without the word changes no byte, and
+           one with it ends in the list of a first run with it
 
 Everything is on this machine: a real Kafka, ingress, processor and alerter as processes of their own, a handler that
 notes what it is called for, an HTTP receiver for alerts. A wrong outcome ends it with what was wrong.
@@ -26,12 +28,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer
 
+from bench.fill import Load, event, fill
 from console import processes
 from console.broker import open_broker
 from pipeline import deadletter, kafka, suppression
+from pipeline.contract import Event, EventType
 from pipeline.settings import Settings
+from tests.e2e.former import FORGOTTEN
 from tests.e2e.postlog import postlog
 from tests.e2e.system import Service, System, delivery, running, until
 from tests.receiver import Receiver, receiver
@@ -277,6 +283,52 @@ async def _in_order(found: Scene, lock: asyncio.Lock, email: str, identity: str)
         await found.system.deliver(found.ingress, [delivery(identity, "opened", email)], at_once=1)
 
 
+async def replay(bootstrap: str, folder: Path, options: argparse.Namespace) -> None:
+    """A day is processed again, before and after a word became known."""
+    load = Load(options.replayed)
+    first = Settings(kafka_bootstrap_servers=bootstrap, topic_prefix=f"drill{processes.free_port()}.")
+    fresh = Settings(kafka_bootstrap_servers=bootstrap, topic_prefix=f"drill{processes.free_port()}.")
+    for settings in (first, fresh):
+        await kafka.apply(settings)
+    async with running(first, folder / "first") as system:
+        await fill(first, system.topics, load, _forgotten)
+        before = await _listed(system, "tests.e2e.former", "processor")
+        print(f"replay: {len(before)} addresses listed of {load.events} events", flush=True)
+        await _again(first)
+        again = await _listed(system, "tests.e2e.former", "processor")
+        check("a replay without a change leaves every byte", again == before, True)
+        await _again(first)
+        after = await _listed(system, "processor")
+    async with running(fresh, folder / "fresh") as system:
+        await fill(fresh, system.topics, load, _forgotten)
+        wanted = await _listed(system, "processor")
+    check("with the word it is a first run's list, byte for byte", after == wanted, True)
+    check("the word made a difference", len(after) > len(before), True)
+
+
+def _forgotten(load: Load, number: int) -> Event:
+    """A hard bounce as an ingress stored it whose table did not have the word."""
+    made = event(load, number)
+    if made.type is not EventType.HARD_BOUNCE:
+        return made
+    return msgspec.structs.replace(made, type=EventType.UNKNOWN, provider_type=FORGOTTEN)
+
+
+async def _listed(system: System, *module: str) -> dict[bytes, bytes]:
+    """Process everything; the list's entries."""
+    processor = system.start("processor", module=module)
+    await system.ready(processor)
+    await system.caught_up(300.0)
+    check("the processor's exit code", processor.stop(), 0)
+    return {record.key: record.value for record in await system.records(system.topics.suppressions)}
+
+
+async def _again(settings: Settings) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
+    done = await asyncio.to_thread(postlog, "replay", "--from-beginning", "--yes", env=environment)
+    check("replay's exit code", done.returncode, 0)
+
+
 def _switch(file: Path, on: bool) -> None:
     if on:
         file.touch()
@@ -284,7 +336,7 @@ def _switch(file: Path, on: bool) -> None:
         file.unlink(missing_ok=True)
 
 
-DRILLS: dict[str, Callable[..., Any]] = {"address": address, "outage": outage}
+DRILLS: dict[str, Callable[..., Any]] = {"address": address, "outage": outage, "replay": replay}
 
 
 def main() -> None:
@@ -295,6 +347,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2_000.0, help="events per second")
     parser.add_argument("--rounds", type=int, default=1, help="of `address`")
     parser.add_argument("--seconds", type=float, default=60.0, help="that the handler is down in `outage`")
+    parser.add_argument("--replayed", type=int, default=200_000, help="events in `replay`")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="postlog-drill-") as name,

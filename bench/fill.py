@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def event(load: Load, number: int) -> Event:
     )
 
 
-async def fill(settings: Settings, topics: Topics, load: Load) -> float:
+async def fill(settings: Settings, topics: Topics, load: Load, make: Callable[[Load, int], Event] = event) -> float:
     """Write the load to the events topic; events per second that went in."""
     topic, partitions = topics.events.name, topics.events.partitions
     producer = AIOKafkaProducer(**kafka.client_options(settings), max_batch_size=512 * 1024, acks="all")
@@ -60,7 +61,7 @@ async def fill(settings: Settings, topics: Topics, load: Load) -> float:
     try:
         builders = [producer.create_batch() for _ in range(partitions)]
         for number in range(load.events):
-            made = event(load, number)
+            made = make(load, number)
             key = contract.key(made)
             partition = (murmur2(key) & 0x7FFFFFFF) % partitions
             row: dict[str, Any] = {"key": key, "value": contract.encode(made), "timestamp": None}
