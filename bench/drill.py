@@ -4,6 +4,8 @@
            from post to suppression, against the same stream without it
   outage   the handler is down for a minute under load: no letter, one alert when it begins and one when it ends,
            and every call in order per address afterwards
+  redrive  the handler refuses 5,000 of 15,000 events for good; mended, all are sent round again while the provider
+           repeats every one of them: each is called for once, and every repetition is dropped
   replay   a word of the provider's was not known for 200,000 events: a replay without the word changes no byte, and
            one with it ends in the list of a first run with it
 
@@ -20,7 +22,7 @@ import json
 import os
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,14 +50,18 @@ PLANNED = (0, 1, 3, 7, 15)
 
 HANDLER = """
 import json, os, time
-from processor.handler import Handler
+from processor.handler import Handler, Permanent
 
 FOLDER = {folder!r}
 file = os.open(FOLDER + "/calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 async def handle(event, suppression):
-    bad = os.path.exists(FOLDER + "/down") or event.email == {bad!r} and not os.path.exists(FOLDER + "/mended")
-    os.write(file, (json.dumps([event.email, event.id, time.time(), not bad]) + "\\n").encode())
+    mended = os.path.exists(FOLDER + "/mended")
+    bad = os.path.exists(FOLDER + "/down") or event.email == {bad!r} and not mended
+    refused = event.email.startswith("refused") and not mended
+    os.write(file, (json.dumps([event.email, event.id, time.time(), not bad and not refused]) + "\\n").encode())
+    if refused:
+        raise Permanent("refused")
     if bad:
         raise OSError("the other side is down")
 
@@ -228,11 +234,7 @@ async def _one_letter(found: Scene) -> None:
     await asyncio.sleep(5)  # two digests' time: what should not come has had its chance
     check("alerts", len(await found.told()), 1)
     (found.folder / "mended").touch()
-    environment = {
-        "KAFKA_BOOTSTRAP_SERVERS": system.settings.kafka_bootstrap_servers,
-        "TOPIC_PREFIX": system.settings.topic_prefix,
-    }
-    redriven = await asyncio.to_thread(postlog, "dlq", "redrive", "--all", env=environment)
+    redriven = await asyncio.to_thread(postlog, "dlq", "redrive", "--all", env=_environment(system.settings))
     check("redrive's exit code", redriven.returncode, 0)
     await until(lambda: _good(found, BAD), "it is called for again")
     await found.quiet(1, 60.0)
@@ -283,6 +285,36 @@ async def _in_order(found: Scene, lock: asyncio.Lock, email: str, identity: str)
         await found.system.deliver(found.ingress, [delivery(identity, "opened", email)], at_once=1)
 
 
+async def redrive(bootstrap: str, folder: Path, options: argparse.Namespace) -> None:
+    """Thousands of letters go round again while their events are repeated."""
+    async with scene(bootstrap, folder / "redrive") as found:
+        system = found.system
+        refused = [delivery(f"r-{n}", "unsubscribed", f"refused{n}@example.com") for n in range(options.letters)]
+        taken = [delivery(f"t-{n}", "unsubscribed", f"taken{n}@example.com") for n in range(2 * options.letters)]
+        # Mixed, so that the handler refuses a third of what it gets: it is not down.
+        await system.deliver(
+            found.ingress, [body for three in zip(refused, taken[::2], taken[1::2], strict=True) for body in three]
+        )
+        await found.quiet(len(taken), 120.0)
+        check("letters", len(await system.records(system.topics.dead_letters)), len(refused))
+        (found.folder / "mended").touch()
+        arguments = ("dlq", "redrive", "--all", "--error", "Permanent")
+        sent, _ = await asyncio.gather(
+            asyncio.to_thread(postlog, *arguments, env=_environment(system.settings)),
+            system.deliver(found.ingress, refused),
+        )
+        check("redrive's exit code", sent.returncode, 0)
+        await found.quiet(len(taken) + len(refused), 120.0)
+        await system.caught_up()
+        good = Counter(call.id for call in found.calls() if call.good)
+        check("events called for with success", (len(good), set(good.values())), (len(taken) + len(refused), {1}))
+        dropped = await system.metric(found.processor, "postlog_processor_duplicates_total")
+        check("repetitions dropped", int(sum(dropped.values())), len(refused))
+        markers = await system.markers()
+        check("markers", (len(markers), set(markers.values())), (len(taken) + len(refused), {1}))
+        check("letters", len(await system.records(system.topics.dead_letters)), len(refused))
+
+
 async def replay(bootstrap: str, folder: Path, options: argparse.Namespace) -> None:
     """A day is processed again, before and after a word became known."""
     load = Load(options.replayed)
@@ -323,9 +355,12 @@ async def _listed(system: System, *module: str) -> dict[bytes, bytes]:
     return {record.key: record.value for record in await system.records(system.topics.suppressions)}
 
 
+def _environment(settings: Settings) -> dict[str, str]:
+    return {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
+
+
 async def _again(settings: Settings) -> None:
-    environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
-    done = await asyncio.to_thread(postlog, "replay", "--from-beginning", "--yes", env=environment)
+    done = await asyncio.to_thread(postlog, "replay", "--from-beginning", "--yes", env=_environment(settings))
     check("replay's exit code", done.returncode, 0)
 
 
@@ -336,7 +371,7 @@ def _switch(file: Path, on: bool) -> None:
         file.unlink(missing_ok=True)
 
 
-DRILLS: dict[str, Callable[..., Any]] = {"address": address, "outage": outage, "replay": replay}
+DRILLS: dict[str, Callable[..., Any]] = {"address": address, "outage": outage, "redrive": redrive, "replay": replay}
 
 
 def main() -> None:
@@ -347,6 +382,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2_000.0, help="events per second")
     parser.add_argument("--rounds", type=int, default=1, help="of `address`")
     parser.add_argument("--seconds", type=float, default=60.0, help="that the handler is down in `outage`")
+    parser.add_argument("--letters", type=int, default=5_000, help="that go round again in `redrive`")
     parser.add_argument("--replayed", type=int, default=200_000, help="events in `replay`")
     options = parser.parse_args()
     with (
