@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiohttp import web
@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from alerter import channels
 from alerter.channels import Channels
-from alerter.grouping import OTHER, Grouping, Policy
+from alerter.grouping import OTHER, Grouping, GroupTold, Policy
 from alerter.summary import Alert, Place, key_of
 from alerter.watch import Watch
 from pipeline import deadletter, kafka, service
@@ -52,12 +52,19 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     """The loop: read, group, hand over what is due, commit what has gone out."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, grouping: Grouping, to: Channels, clock: Callable[[], float]
+        self,
+        consumer: AIOKafkaConsumer,
+        grouping: Grouping,
+        to: Channels,
+        clock: Callable[[], float],
+        note: Callable[[GroupTold], Awaitable[None]],
     ) -> None:
+        """note  writes a record of what was told"""
         self._consumer = consumer
         self._grouping = grouping
         self._channels = to
         self._clock = clock
+        self._note = note
         self._assignment: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
         self._telling: set[asyncio.Task[None]] = set()
@@ -112,7 +119,8 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
     async def _tell(self, alert: Alert) -> None:
         if await self._channels.tell(alert):
-            self._grouping.told(alert)
+            for record in self._grouping.told(alert):
+                await self._note(record)
         else:
             log.error("no channel took an alert, nobody was told; trying again", groups=len(alert.summaries))
             self._grouping.unsent(alert, self._clock())
@@ -178,8 +186,8 @@ async def main(settings: Settings) -> None:
     )
     grouping = Grouping(Policy(settings.alert_digest_seconds, settings.alert_despam_seconds))
     clock = _steady_clock()
-    alerter = Alerter(consumer, grouping, to, clock)
-    watch = Watch(settings, topics, to, leads=lambda: alerter.leads, clock=clock)
+    watch = Watch(settings, topics, to, grouping, leads=lambda: alerter.leads, clock=clock)
+    alerter = Alerter(consumer, grouping, to, clock, watch.note)
     app = web.Application()
     service.add_health_routes(app, live=alerter.live, ready=alerter.ready)
     runner = await service.serve(app, settings.alerter_host, settings.alerter_port)
@@ -187,6 +195,7 @@ async def main(settings: Settings) -> None:
         await consumer.start()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch.run())
+            await service.unless_stopped(stop, watch.caught_up.wait())
             await alerter.run(topics.dead_letters.name, stop)
             watching.cancel()
     finally:

@@ -2,23 +2,32 @@
 
 Pure: the clock is an argument (`now`, seconds since the epoch, never going back). app.py owns Kafka, channels.py
 sends. What always holds, unless the process dies: every letter is counted in exactly one alert that went out, and
-`committable` never passes a letter that is in none. After a crash the letters behind it are read and told again;
-among them may be some that had been told, but stood behind another group's untold one. Told twice is better than
-never. A group keeps counts and one example, never the letters, and the number of groups is limited, so a flood
-cannot fill memory.
+`committable` never passes a letter that is in none. After a crash the letters behind it are read again; of those that
+had been told, but stood behind another group's untold one, the records that `told` makes remind us. Only a crash
+between a message and its record tells something twice, which is better than never. A group keeps counts and one
+example, never the letters, and the number of groups is limited, so a flood cannot fill memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
 
 from alerter.summary import Alert, GroupKey, Place, Summary, example_of, key_of, merge
+from pipeline.contract import explain
 from pipeline.deadletter import DeadLetter
+from pipeline.errors import Undecodable
 
 #: Groups in memory. Their names come from record headers; what exceeds this shares one group per event type.
 MOST_GROUPS = 500
 OTHER = "other"
+#: Groups whose records are remembered, the latest ones.
+MOST_REMEMBERED = 5_000
+#: What the keys of groups' records begin with.
+GROUP = "group/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,43 @@ class Policy:
 
     digest: float
     despam: float
+
+
+class GroupTold(msgspec.Struct, frozen=True, kw_only=True):
+    """Value of a record of the alerts: what people were told of a group last; times in seconds since the epoch.
+
+    covered  by partition of the dead letters, the offset up to which they were told of the group's letters
+    """
+
+    v: Literal[1] = 1
+    error: str
+    type: str
+    provider: str
+    told_at: float
+    quiet_until: float
+    covered: dict[int, int]
+
+    @property
+    def key(self) -> bytes:
+        """Key of the record."""
+        return f"{GROUP}{self.type}/{self.provider}/{self.error}".encode()
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(GroupTold)
+
+
+def encode(told: GroupTold) -> bytes:
+    """The record's value: JSON."""
+    return _encoder.encode(told)
+
+
+def decode(value: bytes) -> GroupTold:
+    """What was told, from a record's value. Raises Undecodable naming the field and the reason."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(explain(error)) from None
 
 
 @dataclass(slots=True)
@@ -52,11 +98,26 @@ class Grouping:
         self._policy = policy
         self._groups: dict[GroupKey, _Group] = {}
         self._on_their_way: set[Alert] = set()
+        self._covered: dict[GroupKey, dict[int, int]] = {}  # by partition, the offset up to which people were told
         self._digest_at: float | None = None
 
+    def remember(self, record: GroupTold) -> None:
+        """Take a record of what was told, by us before a restart or by another alerter."""
+        key = GroupKey(record.error, record.type, record.provider)
+        self._covered[key] = covered = self._covered.pop(key, {})
+        for partition, offset in record.covered.items():
+            covered[partition] = max(offset, covered.get(partition, 0))
+        while len(self._covered) > MOST_REMEMBERED:
+            del self._covered[next(iter(self._covered))]
+        group = self._groups.setdefault(key, _Group())
+        if (group.told_at or 0.0) < record.told_at:
+            group.told_at, group.quiet_until = record.told_at, record.quiet_until
+
     def add(self, letter: DeadLetter, place: Place, now: float) -> None:
-        """Count a letter that was read."""
+        """Count a letter that was read, unless people were told of it."""
         key = self._limited(key_of(letter))
+        if place.offset < self._covered.get(key, {}).get(place.partition, 0):
+            return
         group = self._groups.setdefault(key, _Group())
         group.wait(
             Summary(
@@ -67,6 +128,7 @@ class Grouping:
                 example=example_of(letter, place),
                 since=group.told_at,
                 holds={place.partition: place.offset},
+                covers={place.partition: place.offset + 1},
             )
         )
         self._expect_digest(key, now)
@@ -90,9 +152,10 @@ class Grouping:
         times = [g.quiet_until for g in self._groups.values() if g.waiting and g.waiting.key.critical]
         return min([*times, self._digest_at] if self._digest_at is not None else times, default=None)
 
-    def told(self, alert: Alert) -> None:
-        """The alert went out: its letters hold no commit back any more."""
+    def told(self, alert: Alert) -> list[GroupTold]:
+        """The alert went out: its letters hold no commit back any more. The records to write, for `remember`."""
         self._on_their_way.discard(alert)
+        return [self._record(summary) for summary in alert.summaries if summary.key.error != OTHER]
 
     def unsent(self, alert: Alert, now: float) -> None:
         """Nobody got the alert: its letters wait again, for a digest's time and not for the rest of the quiet."""
@@ -137,6 +200,23 @@ class Grouping:
     def untold_letters(self) -> int:
         """Letters that wait for an alert."""
         return sum(summary.count for summary in self._waiting())
+
+    def _record(self, told: Summary) -> GroupTold:
+        # Another alert of this group may be on its way still, with letters before these.
+        before = [s for alert in self._on_their_way for s in alert.summaries if s.key == told.key]
+        covered = {
+            partition: min([offset, *(s.holds[partition] for s in before if partition in s.holds)])
+            for partition, offset in told.covers.items()
+        }
+        group = self._groups.get(told.key) or _Group()
+        return GroupTold(
+            error=told.key.error,
+            type=told.key.type,
+            provider=told.key.provider,
+            told_at=group.told_at or 0.0,
+            quiet_until=group.quiet_until,
+            covered=covered,
+        )
 
     def _waiting(self) -> Iterator[Summary]:
         return (group.waiting for group in self._groups.values() if group.waiting)

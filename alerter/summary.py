@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from alerter.incidents import News
@@ -72,6 +72,7 @@ class Summary:
     first, last  times of their failures, ms since the epoch
     since        when the group was told before, seconds since the epoch; None: it is new
     holds        by partition, the lowest offset among them: no commit may pass it until they are told
+    covers       by partition, the offset after the highest among them
     """
 
     key: GroupKey
@@ -81,6 +82,7 @@ class Summary:
     example: Example
     since: float | None
     holds: Mapping[int, int]
+    covers: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,8 +138,12 @@ def merge(earlier: Summary, later: Summary) -> Summary:
     holds = dict(earlier.holds)
     for partition, offset in later.holds.items():
         holds[partition] = min(offset, holds.get(partition, offset))
+    covers = dict(earlier.covers)
+    for partition, offset in later.covers.items():
+        covers[partition] = max(offset, covers.get(partition, offset))
     return replace(
         earlier,
+        covers=covers,
         count=earlier.count + later.count,
         first=min(earlier.first, later.first),
         last=max(earlier.last, later.last),

@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import Gauge
 
-from alerter import incidents
+from alerter import grouping, incidents
 from alerter.channels import Channels
+from alerter.grouping import Grouping, GroupTold
 from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
 from alerter.summary import Alert
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 #: Longest pass that has nothing to do, in seconds.
 PASS_SECONDS = 0.5
+#: How long a record may take to be written: alerts go out also while Kafka is away.
+WRITE_SECONDS = 5.0
 #: Seconds between two looks at all dead letters.
 LOOK_SECONDS = 2.0
 #: What the ledger finds.
@@ -41,13 +44,17 @@ INCIDENTS = Gauge(
 
 
 class Watch:
-    """`run` reads and tells until it is cancelled; `leads` says whether this alerter is the one who tells."""
+    """`run` reads and tells until it is cancelled; `leads` says whether this alerter is the one who tells.
+
+    caught_up  set when everything that is on the topics was read once
+    """
 
     def __init__(
         self,
         settings: Settings,
         topics: Topics,
         to: Channels,
+        groups: Grouping,
         *,
         leads: Callable[[], bool],
         clock: Callable[[], float],
@@ -58,11 +65,12 @@ class Watch:
         self._leads = leads
         self._clock = clock
         self._board = Board(settings.alert_despam_seconds)
+        self.caught_up = asyncio.Event()
         self._look_at = 0.0
         self._ledger = Ledger(_limits(settings, topics))
-        self._take = {
+        self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.incidents.name: lambda r: self._board.note(r.partition, r.key, r.value),
-            topics.alerts.name: lambda r: self._board.remember(r.key, r.value),
+            topics.alerts.name: self._remember,
             topics.dead_letters.name: lambda r: self._ledger.add(
                 deadletter.read(r), Place(r.partition, r.offset), r.timestamp
             ),
@@ -70,21 +78,32 @@ class Watch:
                 r.key.decode(errors="replace"), None if r.value is None else letters.decode(r.value)
             ),
         }
+        self._grouping = groups
         self._telling: set[asyncio.Task[None]] = set()
+        self._producer = AIOKafkaProducer(**kafka.client_options(settings), enable_idempotence=True)
+
+    async def note(self, record: GroupTold) -> None:
+        """Write down what people were told of dead letters."""
+        await self._write(record.key, grouping.encode(record))
 
     async def run(self) -> None:
         """Work until cancelled. Raises KafkaError if Kafka refuses for good."""
         options = kafka.client_options(self._settings)
         consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", enable_auto_commit=False)
-        producer = AIOKafkaProducer(**options, enable_idempotence=True, max_request_size=kafka.LARGEST_REQUEST)
         try:
             await consumer.start()
-            await producer.start()
-            await self._follow(consumer, producer)
+            await self._producer.start()
+            await self._follow(consumer)
         finally:
-            await kafka.let_go(consumer, producer)
+            await kafka.let_go(consumer, self._producer)
 
-    async def _follow(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+    def _remember(self, record: ConsumerRecord) -> None:
+        if not record.key.startswith(grouping.GROUP.encode()):
+            self._board.remember(record.key, record.value)
+        elif record.value is not None:
+            self._grouping.remember(grouping.decode(record.value))
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         topics = (getattr(self._topics, role) for role in ("incidents", "alerts", "dead_letters", "letter_states"))
         places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
         consumer.assign(places)
@@ -95,10 +114,11 @@ class Watch:
                 await self._read(consumer)
                 if ends and not [place for place, end in ends.items() if await consumer.position(place) < end]:
                     ends = {}
-                if not ends:
+                    self.caught_up.set()
+                if self.caught_up.is_set():
                     self._look()
-                if not ends and self._leads():
-                    self._tell_what_is_due(tasks, producer)
+                if self.caught_up.is_set() and self._leads():
+                    self._tell_what_is_due(tasks)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         for records in (await consumer.getmany(timeout_ms=int(PASS_SECONDS * 1000))).values():
@@ -118,21 +138,24 @@ class Watch:
             self._board.hold(KINDS, self._ledger.conditions(int(now * 1000)))
         INCIDENTS.set(self._board.present)
 
-    def _tell_what_is_due(self, tasks: asyncio.TaskGroup, producer: AIOKafkaProducer) -> None:
+    def _tell_what_is_due(self, tasks: asyncio.TaskGroup) -> None:
         for news in self._board.due(self._clock()):
-            task = tasks.create_task(self._tell(news, producer))
+            task = tasks.create_task(self._tell(news))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, news: News, producer: AIOKafkaProducer) -> None:
+    async def _tell(self, news: News) -> None:
         if not await self._channels.tell(Alert((), (news,))):
             log.error("no channel took an alert, nobody was told; trying again", incident=news.incident.kind)
             self._board.unsent(news)
             return
-        told = self._board.told(news, self._clock())
+        await self._write(news.incident.key, incidents.encode(self._board.told(news, self._clock())))
+
+    async def _write(self, key: bytes, value: bytes) -> None:
         try:
-            await producer.send_and_wait(self._topics.alerts.name, incidents.encode(told), key=news.incident.key)
-        except KafkaError as error:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._producer.send_and_wait(self._topics.alerts.name, value, key=key)
+        except (KafkaError, TimeoutError) as error:
             # People know; at worst the next start tells them once more.
             log.warning("what was told is not noted", error=repr(error))
 

@@ -316,3 +316,27 @@ async def test_ten_thousand_letters_of_a_group_make_two_messages_at_most(setting
             assert "postlog: a flood of dead letters" in titles
             assert len([title for title in titles if "complaint" in title]) == 1
         assert people.took.empty()
+
+
+async def test_a_killed_alerter_repeats_no_letter_that_was_told_behind_one_that_was_not(
+    settings: Settings, tmp_path: Path
+) -> None:
+    told = kafka.topics_of(settings).alerts
+    async with receiver() as people, running(settings, tmp_path) as system:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=HOUR) as process:
+            async with producing(settings) as producer, producer.transaction():
+                # One key, so one partition: the first waits for its digest and holds the commit back.
+                for kind in ("opened", "hard_bounce"):
+                    await send(producer, settings, kind)
+            assert "hard_bounce" in (await people.notification())["title"]
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 1
+            process.popen.kill()
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1):
+            # It read both again.
+            opened = "postlog: 1 dead letter, opened, nexuspromail: NoRecipient"
+            assert (await people.notification())["title"] == opened
+            await dead_letter(settings, "complaint")
+            assert "complaint" in (await people.notification())["title"]
+        assert people.took.empty()

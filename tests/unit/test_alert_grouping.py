@@ -363,3 +363,89 @@ def test_every_letter_is_told_once_and_no_commit_passes_an_untold_one(
             world.answer("told", 0)
     assert world.told == sum(world.ends.values())
     assert world.rules.committable(world.ends) == world.ends
+
+
+def restarted(log: dict[bytes, bytes]) -> Grouping:
+    """A new process that has read the records of what was told."""
+    rules = Grouping(POLICY)
+    for value in log.values():
+        rules.remember(grouping.decode(value))
+    return rules
+
+
+def told(rules: Grouping, alert: Alert, log: dict[bytes, bytes]) -> None:
+    """The alert went out, and its records are written."""
+    for record in rules.told(alert):
+        log[record.key] = grouping.encode(record)
+
+
+def test_after_a_restart_what_was_told_is_not_told_again_and_its_quiet_lasts() -> None:
+    rules = Grouping(POLICY)
+    log: dict[bytes, bytes] = {}
+    rules.add(letter("opened"), place(0), START)  # waits for the digest, and holds the commit back
+    rules.add(letter(), place(1), START)
+    (critical,) = rules.due(START)
+    told(rules, critical, log)
+    assert rules.committable({0: 2}) == {0: 0}
+
+    rules = restarted(log)
+    for offset, what in enumerate(("opened", "hard_bounce", "hard_bounce")):
+        rules.add(letter(what), place(offset), START + 1)
+    assert counts(rules.due(START + 2)) == []
+    later = rules.due(START + POLICY.despam)
+    assert sorted(counts(later)) == [[1], [1]]
+    (again,) = [alert for alert in later if alert.critical]
+    assert again.summaries[0].since == START
+
+
+def test_of_two_alerts_of_a_group_the_later_one_does_not_hide_the_letters_of_the_earlier() -> None:
+    rules = Grouping(POLICY)
+    log: dict[bytes, bytes] = {}
+    rules.add(letter(), place(0), START)
+    (stuck,) = rules.due(START)
+    rules.add(letter(), place(1), START + 1)
+    (second,) = rules.due(START + POLICY.despam)
+    told(rules, second, log)
+    rules = restarted(log)
+    rules.add(letter(), place(0), START)
+    assert rules.untold_letters == 1
+    assert stuck.summaries[0].covers == {0: 1}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["hard_bounce", "complaint", "opened"]),
+            st.sampled_from(["told", "unsent", "waits", "restart", "noted late"]),
+            st.floats(0, 400),
+        ),
+        max_size=40,
+    )
+)
+def test_restarts_at_any_moment_lose_no_letter_and_repeat_none_that_was_told_and_noted(
+    steps: list[tuple[str, str, float]],
+) -> None:
+    rules, now = Grouping(POLICY), START
+    log: dict[bytes, bytes] = {}
+    topic: list[str] = []
+    heard, on_their_way = 0, list[Alert]()
+    for kind, what, pause in steps:
+        now += pause
+        topic.append(kind)
+        rules.add(letter(kind), place(len(topic) - 1), now)
+        on_their_way += rules.due(now)
+        if what == "restart":
+            committed = rules.committable({0: len(topic)})[0]
+            rules, on_their_way = restarted(log), []
+            for offset in range(committed, len(topic)):
+                rules.add(letter(topic[offset]), place(offset), now)
+        for alert in on_their_way if what in ("told", "unsent") else ():
+            if what == "told":
+                told(rules, alert, log)
+                heard += sum(summary.count for summary in alert.summaries)
+            else:
+                rules.unsent(alert, now)
+        if what in ("told", "unsent"):
+            on_their_way = []
+        waiting = rules.untold_letters + sum(s.count for alert in on_their_way for s in alert.summaries)
+        assert heard + waiting == len(topic)
