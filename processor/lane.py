@@ -228,7 +228,6 @@ class Lane:
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
         reader = AIOKafkaConsumer(
             **kafka.client_options(self._site.settings),
-            group_id=self._site.group,
             enable_auto_commit=False,
             isolation_level="read_committed",
             max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
