@@ -42,8 +42,8 @@ def test_missing_topics_fail_the_check_and_apply_creates_them(env: dict[str, str
     names = [f"{settings.topic_prefix}new.{name}" for name in ("email-events", "email-events.dlq")]
     missing = postlog("topics", "check", env=new)
     assert missing.returncode == 1
-    assert missing.stdout.count("missing") == 6
-    assert missing.stdout.count("postlog topics apply") == 6
+    assert missing.stdout.count("missing") == 8
+    assert missing.stdout.count("postlog topics apply") == 8
     assert all(name in missing.stdout for name in names)
 
     created = postlog("topics", "apply", env=new)
