@@ -180,7 +180,9 @@ class LocalKafka:
         """Give the folder a cluster id. Kafka writes the file looked for last, so half a format is done again."""
         if (self._data / "meta.properties").exists():
             return
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = "-"
+        while cluster.startswith("-"):  # one in 64 does, and Kafka's tool would take it for an option
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ("format", "--ignore-formatted", "-t", cluster, "-c", str(self._properties))
         done = tool("kafka.tools.StorageTool", *arguments)
         if done.returncode:
