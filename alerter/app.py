@@ -19,7 +19,8 @@ from prometheus_client import Counter, Gauge
 
 from alerter import channels
 from alerter.channels import Channels
-from alerter.grouping import OTHER, Grouping, GroupTold, Policy
+from alerter.group_told import GroupTold
+from alerter.grouping import OTHER, Grouping, Policy
 from alerter.summary import Alert, Place, key_of
 from alerter.watch import Watch
 from pipeline import deadletter, kafka, service

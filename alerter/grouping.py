@@ -12,22 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
-import msgspec
-
+from alerter.group_told import GroupTold
 from alerter.summary import Alert, GroupKey, Place, Summary, example_of, key_of, merge
-from pipeline.contract import explain
 from pipeline.deadletter import DeadLetter
-from pipeline.errors import Undecodable
 
 #: Groups in memory. Their names come from record headers; what exceeds this shares one group per event type.
 MOST_GROUPS = 500
 OTHER = "other"
 #: Groups whose records are remembered, the latest ones.
 MOST_REMEMBERED = 5_000
-#: What the keys of groups' records begin with.
-GROUP = "group/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +34,6 @@ class Policy:
 
     digest: float
     despam: float
-
-
-class GroupTold(msgspec.Struct, frozen=True, kw_only=True):
-    """Value of a record of the alerts: what people were told of a group last; times in seconds since the epoch.
-
-    covered  by partition of the dead letters, the offset up to which they were told of the group's letters
-    """
-
-    v: Literal[1] = 1
-    error: str
-    type: str
-    provider: str
-    told_at: float
-    quiet_until: float
-    covered: dict[int, int]
-
-    @property
-    def key(self) -> bytes:
-        """Key of the record."""
-        return f"{GROUP}{self.type}/{self.provider}/{self.error}".encode()
-
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(GroupTold)
-
-
-def encode(told: GroupTold) -> bytes:
-    """The record's value: JSON."""
-    return _encoder.encode(told)
-
-
-def decode(value: bytes) -> GroupTold:
-    """What was told, from a record's value. Raises Undecodable naming the field and the reason."""
-    try:
-        return _decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Undecodable(explain(error)) from None
 
 
 @dataclass(slots=True)

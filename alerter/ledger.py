@@ -7,12 +7,14 @@ or one that nobody has dealt with for long. Both last until they do not, so they
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from alerter.summary import GroupKey, key_of
 from pipeline import letters
 from pipeline.deadletter import DeadLetter
 from pipeline.incidents import Incident
-from pipeline.letters import LetterState, Place
+from pipeline.letters import LetterState, Place, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Ledger:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._latest: dict[str, tuple[Place, int]] = {}  # by letter: its latest failure, and when
+        self._groups: dict[GroupKey, set[str]] = {}
+        self._read: dict[int, int] = {}
         self._states: dict[str, LetterState] = {}
         self._lately: deque[int] = deque()
 
@@ -43,6 +47,8 @@ class Ledger:
         """A failure that stands at this place of the dead letters since `at`, ms."""
         identity = letters.identity(letter, place)
         self._latest[identity] = (place, at)
+        self._groups.setdefault(key_of(letter), set()).add(identity)
+        self._read[place.partition] = place.offset + 1
         self._lately.append(at)
         if len(self._lately) > self._limits.letters + 1:
             self._lately.popleft()
@@ -58,6 +64,15 @@ class Ledger:
         """What is wrong at this time, ms."""
         self._forget(now - self._limits.kept)
         return [found for found in (self._flood(now), self._waiting(now)) if found]
+
+    def standings(self, group: GroupKey) -> set[Standing]:
+        """How the letters of a group stand, those that left it for another reason too; empty if it has none."""
+        members = self._groups.get(group, ())
+        return {letters.standing(self._latest[member][0], self._states.get(member)) for member in members}
+
+    def has_read(self, covered: Mapping[int, int]) -> bool:
+        """Whether all letters before these offsets, by partition, are in here."""
+        return all(self._read.get(partition, 0) >= offset for partition, offset in covered.items())
 
     def _flood(self, now: int) -> Incident | None:
         # The oldest of the latest N + 1: if that is within the window, more than N are.
@@ -79,8 +94,11 @@ class Ledger:
         return Incident(kind="letters_waiting", subject="dead letters", since=max(at, 0), reason=reason)
 
     def _forget(self, before: int) -> None:
-        for identity in [identity for identity, (_, at) in self._latest.items() if at < before]:
-            del self._latest[identity]
+        gone = {identity for identity, (_, at) in self._latest.items() if at < before}
+        if gone:
+            for identity in gone:
+                del self._latest[identity]
+            self._groups = {key: left for key, members in self._groups.items() if (left := members - gone)}
 
 
 def _span(ms: int) -> str:

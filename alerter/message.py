@@ -24,6 +24,7 @@ _TITLES = {
     "processor_stopped": ("a processor stopped itself ({})", "processors work again ({})"),
     "letters_flood": ("a flood of dead letters", "the flood of dead letters is over"),
     "letters_waiting": ("dead letters wait for too long", "no dead letter waits for too long any more"),
+    "letters_group": ("dead letters are open, {}", "no dead letter is open any more, {}"),
 }
 _ADVICE = {
     "letters_flood": (

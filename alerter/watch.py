@@ -15,11 +15,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 from prometheus_client import Gauge
 
-from alerter import grouping, incidents
+from alerter import group_told, incidents
 from alerter.channels import Channels
-from alerter.grouping import Grouping, GroupTold
+from alerter.group_told import GroupTold
+from alerter.grouping import Grouping
 from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
+from alerter.recoveries import Recoveries, Recovery
 from alerter.summary import Alert
 from pipeline import deadletter, kafka, letters
 from pipeline.errors import Undecodable
@@ -66,8 +68,10 @@ class Watch:
         self._clock = clock
         self._board = Board(settings.alert_despam_seconds)
         self.caught_up = asyncio.Event()
+        self._recovered: list[Recovery] = []
         self._look_at = 0.0
         self._ledger = Ledger(_limits(settings, topics))
+        self._recoveries = Recoveries(settings.alert_digest_seconds)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.incidents.name: lambda r: self._board.note(r.partition, r.key, r.value),
             topics.alerts.name: self._remember,
@@ -84,7 +88,8 @@ class Watch:
 
     async def note(self, record: GroupTold) -> None:
         """Write down what people were told of dead letters."""
-        await self._write(record.key, grouping.encode(record))
+        self._recoveries.remember(record)
+        await self._write(record.key, group_told.encode(record))
 
     async def run(self) -> None:
         """Work until cancelled. Raises KafkaError if Kafka refuses for good."""
@@ -98,10 +103,12 @@ class Watch:
             await kafka.let_go(consumer, self._producer)
 
     def _remember(self, record: ConsumerRecord) -> None:
-        if not record.key.startswith(grouping.GROUP.encode()):
+        if not record.key.startswith(group_told.GROUP.encode()):
             self._board.remember(record.key, record.value)
         elif record.value is not None:
-            self._grouping.remember(grouping.decode(record.value))
+            told = group_told.decode(record.value)
+            self._grouping.remember(told)
+            self._recoveries.remember(told)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         topics = (getattr(self._topics, role) for role in ("incidents", "alerts", "dead_letters", "letter_states"))
@@ -136,11 +143,16 @@ class Watch:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._board.hold(KINDS, self._ledger.conditions(int(now * 1000)))
+            if self._leads():
+                self._recovered += self._recoveries.due(self._ledger, now)
         INCIDENTS.set(self._board.present)
 
     def _tell_what_is_due(self, tasks: asyncio.TaskGroup) -> None:
-        for news in self._board.due(self._clock()):
-            task = tasks.create_task(self._tell(news))
+        telling = [self._tell(news) for news in self._board.due(self._clock())]
+        telling += [self._tell_recovery(recovery) for recovery in self._recovered]
+        self._recovered.clear()
+        for each in telling:
+            task = tasks.create_task(each)
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
@@ -150,6 +162,13 @@ class Watch:
             self._board.unsent(news)
             return
         await self._write(news.incident.key, incidents.encode(self._board.told(news, self._clock())))
+
+    async def _tell_recovery(self, recovery: Recovery) -> None:
+        if not await self._channels.tell(Alert((), (recovery.news,))):
+            log.error("no channel took an alert, nobody was told; trying again", incident="letters_group")
+            self._recoveries.unsent(recovery)
+        elif record := self._recoveries.told(recovery):
+            await self.note(record)
 
     async def _write(self, key: bytes, value: bytes) -> None:
         try:

@@ -16,8 +16,8 @@ from msgspec import Meta
 from pipeline.contract import Millis, explain
 from pipeline.errors import Undecodable
 
-#: The latter two are no lane's: the alerter finds them in the dead letters.
-Kind = Literal["circuit_open", "processor_stopped", "letters_flood", "letters_waiting"]
+#: The latter three are no lane's: the alerter finds them in the dead letters.
+Kind = Literal["circuit_open", "processor_stopped", "letters_flood", "letters_waiting", "letters_group"]
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):

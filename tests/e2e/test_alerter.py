@@ -299,6 +299,34 @@ async def test_a_letter_that_nobody_deals_with_is_told_once_and_that_somebody_di
         assert people.took.empty()
 
 
+async def test_a_group_whose_last_letter_was_dealt_with_is_told_to_be_over_once_also_after_a_kill(
+    settings: Settings, tmp_path: Path
+) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
+    told = kafka.topics_of(settings).alerts
+    async with receiver() as people, running(settings, tmp_path) as system:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1) as process:
+            await dead_letter(settings, "complaint")
+            assert "1 dead letter, complaint" in (await people.notification())["title"]
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 1
+            process.popen.kill()
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1) as process:
+            done = await asyncio.to_thread(postlog, "dlq", "discard", "--all", "--because", "known", env=environment)
+            assert done.returncode == 0, done.stderr
+            title = "postlog: no dead letter is open any more, complaint, nexuspromail: NoRecipient"
+            assert (await people.notification())["title"] == title
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 2
+            process.popen.kill()
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1):
+            await dead_letter(settings, "hard_bounce")
+            assert "hard_bounce" in (await people.notification())["title"]
+        assert people.took.empty()
+
+
 async def test_ten_thousand_letters_of_a_group_make_two_messages_at_most(settings: Settings, tmp_path: Path) -> None:
     async with receiver() as people:
         with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1) as process:

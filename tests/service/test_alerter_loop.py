@@ -17,7 +17,8 @@ from prometheus_client import REGISTRY
 from alerter import app
 from alerter.app import Alerter
 from alerter.channels import Channel, Channels
-from alerter.grouping import Grouping, GroupTold, Policy
+from alerter.group_told import GroupTold
+from alerter.grouping import Grouping, Policy
 from alerter.message import Message
 from pipeline import contract, deadletter
 from pipeline.errors import NoRecipient

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerter import grouping
+from alerter import group_told, grouping
 from alerter.grouping import Grouping, Policy
 from alerter.summary import Alert, GroupKey, Place, coalesce, key_of, shown
 from pipeline.contract import Position
@@ -369,14 +369,14 @@ def restarted(log: dict[bytes, bytes]) -> Grouping:
     """A new process that has read the records of what was told."""
     rules = Grouping(POLICY)
     for value in log.values():
-        rules.remember(grouping.decode(value))
+        rules.remember(group_told.decode(value))
     return rules
 
 
 def told(rules: Grouping, alert: Alert, log: dict[bytes, bytes]) -> None:
     """The alert went out, and its records are written."""
     for record in rules.told(alert):
-        log[record.key] = grouping.encode(record)
+        log[record.key] = group_told.encode(record)
 
 
 def test_after_a_restart_what_was_told_is_not_told_again_and_its_quiet_lasts() -> None:
