@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 from aiokafka.errors import KafkaError
-from rich.console import Console
 
-from console import options, replay_report, rewind
-from console.group import Group, Member, open_group
+from console import options, rebuild, replay_report, rewind, vacancy
+from console.group import Group, open_group
 from console.rewind import Move, Partition
 from console.running import Folder
 from pipeline.errors import PostlogError
 from pipeline.settings import Settings
-
-#: Seconds between two looks at a group that is not empty yet.
-EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,20 @@ def _offsets(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> l
     is_flag=True,
     help="Also move forward, past events that were never processed: nobody will process them.",
 )
+@click.option("--rebuild", "anew", is_flag=True, help="Work the state out anew from the whole log; see above.")
+@click.option(
+    "--partition",
+    "numbers",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="P",
+    help="With --rebuild: only this partition; repeatable. Several machines can share the work.",
+)
+@click.option(
+    "--forget-expired",
+    is_flag=True,
+    help="With --rebuild: drop what only events tell that are not on the log any more. There is no way back.",
+)
 @options.as_json
 @options.data
 @click.pass_obj
@@ -110,6 +121,9 @@ def replay(
     yes: bool,
     wait: float,
     skip_unprocessed: bool,
+    anew: bool,
+    numbers: tuple[int, ...],
+    forget_expired: bool,
     as_json: bool,
     folder: Folder,
 ) -> None:
@@ -125,6 +139,12 @@ def replay(
     TIME is a duration back from now (2h, 3d), a day (2026-01-31) or RFC 3339, in UTC unless it says otherwise. It
     is compared with the time at which Kafka took the event.
 
+    --rebuild throws the state away instead: the list and the duplicates' markers are worked out from the log as if
+    nothing had been there, beside what is in use, while processors go on. When that has caught up, all processors
+    must be stopped for a moment (--wait tells how long to wait for that), and what differs is written, a whole
+    partition at a time. No handler is called, no dead letter written, no offset moved; calls that are owed stay owed.
+    What follows from events that are not on the log any more is kept.
+
     Exits with 0 if the offsets are where they should be, 1 if not, 2 if the command is wrong.
 
     \b
@@ -132,7 +152,34 @@ def replay(
       postlog replay --from 2026-01-31T08:00:00Z
       postlog replay --from 2026-01-31 --to 2026-02-01 --without-handlers
       postlog replay --from-offset 3:1200 --from-offset 4:0 --yes
+      postlog replay --rebuild --dry-run
+      postlog replay --rebuild --wait 3600
     """
+    if anew:
+        if (
+            since is not None
+            or offsets
+            or from_beginning
+            or until is not None
+            or without_handlers
+            or skip_unprocessed
+        ):
+            raise click.UsageError(
+                "--rebuild reads the whole log and moves no offset: give it no place, --to or the like"
+            )
+        asked = rebuild.Wish(
+            partitions=sorted(set(numbers)),
+            forget_expired=forget_expired,
+            dry_run=dry_run,
+            yes=yes,
+            wait=wait,
+            as_json=as_json,
+            folder=folder.scratch,
+        )
+        _run(rebuild.rebuild(options.cluster_settings(environ, folder), asked))
+        return
+    if numbers or forget_expired:
+        raise click.UsageError("--partition and --forget-expired belong to --rebuild")
     if [since is not None, bool(offsets), from_beginning].count(True) != 1:
         raise click.UsageError("give one of --from TIME, --from-offset P:O and --from-beginning")
     if since is not None and until is not None and until <= since:
@@ -149,8 +196,12 @@ def replay(
         as_json=as_json,
         folder=folder.path,
     )
+    _run(_replay(options.cluster_settings(environ, folder), wish))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
-        asyncio.run(_replay(options.cluster_settings(environ, folder), wish))
+        asyncio.run(work)
     except KafkaError as error:
         raise PostlogError(f"Kafka refused: {error or type(error).__name__}") from None
 
@@ -159,7 +210,7 @@ async def _replay(settings: Settings, wish: Wish) -> None:
     async with open_group(settings) as group:
         # A dry run changes nothing, so that it may look while processors work.
         if not wish.dry_run:
-            await _until_empty(group, settings, wish)
+            await vacancy.until_empty(group, settings.processor_session_timeout_seconds, wish.wait)
         moves = await _moves(group, wish)
         report = replay_report.of(group.name, group.topic, moves, wish.folder)
         if not wish.as_json:
@@ -197,35 +248,10 @@ async def _whole_moves(group: Group, partitions: list[Partition], wish: Wish) ->
     return rewind.to_times(partitions, await group.first_at(wish.at))
 
 
-async def _until_empty(group: Group, settings: Settings, wish: Wish) -> None:
-    """Return once nobody is in the group. Raises PostlogError if somebody still is when the wait is over."""
-    members = await group.members()
-    if members and wish.wait:
-        members = await _leaving(group, members, wish.wait)
-    if members:
-        raise PostlogError(replay_report.in_use(group.name, members, settings.processor_session_timeout_seconds))
-
-
-async def _leaving(group: Group, members: list[Member], seconds: float) -> list[Member]:
-    """Who is still there when that time is over, with a countdown where somebody sees it."""
-    deadline = time.monotonic() + seconds
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        click.echo(replay_report.waiting(group.name, members, seconds), err=True)
-    with console.status("") as status:
-        while members and (left := deadline - time.monotonic()) > 0:
-            status.update(replay_report.waiting(group.name, members, left))
-            await asyncio.sleep(min(EVERY, left))
-            members = await group.members()
-    return members
-
-
 def _confirm(report: replay_report.Report, wish: Wish) -> None:
     if wish.yes:
         return
     if not sys.stdin.isatty():
-        raise PostlogError(
-            "nobody is there to confirm it: repeat the command with --yes, or look first with --dry-run"
-        )
+        raise PostlogError(replay_report.NOBODY_THERE)
     if not click.confirm(f"Move {report.group} and process {report.again} events again?", err=True):
         raise PostlogError("nothing was changed")

@@ -14,6 +14,9 @@ from console import rewind
 from console.group import Member
 from console.rewind import Move
 
+#: Why nothing is done unasked.
+NOBODY_THERE = "nobody is there to confirm it: repeat the command with --yes, or look first with --dry-run"
+
 
 class Report(msgspec.Struct, frozen=True):
     """What --json prints.
@@ -52,7 +55,7 @@ def of(group: str, topic: str, moves: list[Move], folder: Path) -> Report:
 def in_use(group: str, members: Sequence[Member], session: float) -> str:
     """Why offsets cannot be moved now, and what to do; session is the members' timeout in seconds."""
     return (
-        f"{group} is in use by {_named(members)}. Offsets move only while no processor runs: stop all of them "
+        f"{group} is in use by {named(members)}. Offsets move only while no processor runs: stop all of them "
         "(SIGTERM; docker compose stop processor) and repeat the command. One that was killed counts until its "
         f"session timeout has passed, {session:g} s by the settings here: --wait {session + 5:.0f} waits for it"
     )
@@ -60,10 +63,11 @@ def in_use(group: str, members: Sequence[Member], session: float) -> str:
 
 def waiting(group: str, members: Sequence[Member], seconds: float) -> str:
     """What is being waited for, and how long at most."""
-    return f"waiting {seconds:.0f} s at most for {_named(members)} to leave {group}"
+    return f"waiting {seconds:.0f} s at most for {named(members)} to leave {group}"
 
 
-def _named(members: Sequence[Member]) -> str:
+def named(members: Sequence[Member]) -> str:
+    """Who they are, with their number."""
     count = "1 member" if len(members) == 1 else f"{len(members)} members"
     return f"{count} ({', '.join(sorted(f'{m.client} on {m.host}' for m in members))})"
 

@@ -23,6 +23,7 @@ WINDOW_MS = 48 * 3_600_000
 
 _MARKER = struct.Struct(">QQ")
 _BUCKET = struct.Struct(">I")
+MARKER_BYTES = _MARKER.size
 
 
 class Verdict(enum.Enum):
@@ -68,6 +69,11 @@ def key(bucket_number: int, digest: bytes) -> bytes:
 def first_key(bucket_number: int) -> bytes:
     """The smallest key of a bucket; every key of older buckets is smaller."""
     return _BUCKET.pack(max(bucket_number, 0))
+
+
+def floor(newest: int) -> bytes:
+    """The smallest key that any lookup still asks for once a record arrived at `newest` ms."""
+    return first_key(bucket(newest) - 1)
 
 
 def digest(provider: str, event_id: str) -> bytes:

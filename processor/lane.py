@@ -82,7 +82,7 @@ class Lane:
         self._source = TopicPartition(site.topics.events.name, number)
         self._store: Store | None = None
         self._transactions: Transactions | None = None
-        self._newest_bucket = -1
+        self._floor = b""  # markers below are out of every window
         self._bounds: Bounds | None = None  # of a replay that is not over
         self._noted: set[bytes] = set()  # keys of the incidents that are among the lane's rows
 
@@ -327,12 +327,10 @@ class Lane:
 
     def _remember(self, changes: Changes, calls_changed: Changed, noted: Changed, positions: dict[str, int]) -> None:
         """Write to the local store what the transaction just made true."""
-        newest = dedup.bucket(changes.newest)
+        floor = dedup.floor(changes.newest)
         drop = None
-        if newest > self._newest_bucket:
-            # Lookups ask this bucket and the one before; whatever is older is out of every window.
-            drop = dedup.first_key(newest - 1)
-            self._newest_bucket = newest
+        if floor > self._floor:
+            drop = self._floor = floor
         rows: dict[Table, Iterable[tuple[bytes, bytes | None]]] = {
             "seen": changes.seen.items(),
             "suppressions": changes.suppressions.items(),

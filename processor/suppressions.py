@@ -70,6 +70,27 @@ def join(one: Facts, other: Facts) -> Facts:
     )
 
 
+def before(facts: Facts, horizon: int) -> Facts:
+    """What of these facts happened before that time, in ms."""
+
+    def old(said: Said | None) -> Said | None:
+        return said if said and said.at < horizon else None
+
+    return Facts(
+        hard_bounce=_span_before(facts.hard_bounce, horizon),
+        complaint=_span_before(facts.complaint, horizon),
+        choice=old(facts.choice),
+        reinstated=facts.reinstated if facts.reinstated is not None and facts.reinstated < horizon else None,
+        word=old(facts.word),
+    )
+
+
+def _span_before(span: Span | None, horizon: int) -> Span | None:
+    if span is None or span.first >= horizon:
+        return None
+    return span if span.latest < horizon else Span(span.first, span.first)
+
+
 def _span(one: Span | None, other: Span | None) -> Span | None:
     if one is None or other is None:
         return one or other

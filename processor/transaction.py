@@ -32,13 +32,16 @@ Sent = tuple[Awaitable[Any], int]
 class Transactions:
     """One transaction at a time, all rows to one partition number; between start and stop."""
 
-    def __init__(self, settings: Settings, group: str, number: int) -> None:
+    def __init__(
+        self, settings: Settings, group: str, number: int, *, timeout_ms: int = TRANSACTION_TIMEOUT_MS
+    ) -> None:
+        self._timeout_ms = timeout_ms
         self._group = group
         self._number = number
         self._producer = AIOKafkaProducer(
             **kafka.client_options(settings),
             transactional_id=kafka.lane_id(group, number),
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            transaction_timeout_ms=timeout_ms,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             max_batch_size=PRODUCER_BATCH_BYTES,
             max_request_size=kafka.LARGEST_REQUEST,
@@ -68,7 +71,7 @@ class Transactions:
         except ProducerFenced:
             raise Fenced(
                 f"partition {self._number} has another owner now, or Kafka ended our transaction after "
-                f"{TRANSACTION_TIMEOUT_MS // 1000} s; nothing of it is committed, and nothing is lost"
+                f"{self._timeout_ms // 1000} s; nothing of it is committed, and nothing is lost"
             ) from None
         return {topic: end for topic, end in zip(sent, ends, strict=True) if end is not None}
 

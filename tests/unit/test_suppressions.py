@@ -11,7 +11,7 @@ from pipeline import operators, suppression
 from pipeline.contract import Event, EventType
 from pipeline.operators import Said
 from pipeline.suppression import Facts, Suppression, Word
-from processor.suppressions import SPEAKING, facts_of, join
+from processor.suppressions import SPEAKING, before, facts_of, join
 from tests.unit.records import OPERATORS, event
 
 ALL = list(EventType)
@@ -164,3 +164,15 @@ def test_a_suppression_survives_its_encoding_and_says_what_follows_from_its_fact
     assert suppression.decode(suppression.encode(written)) == written
     assert not written.suppressed
     assert written.updated_at == 9
+
+
+@given(st.lists(EVENTS, max_size=8), st.integers(0, 6))
+def test_what_happened_before_a_time_is_what_only_older_events_leave_but_for_what_newer_ones_hid(
+    events: list[Event], horizon: int
+) -> None:
+    old, new = [e for e in events if e.at < horizon], [e for e in events if e.at >= horizon]
+    kept = before(facts(events), horizon)
+    assert before(kept, horizon) == kept
+    assert before(facts(old), horizon) == facts(old)
+    # Joined with the newer events again it says what it said.
+    assert join(kept, facts(new)).causes().keys() == facts(events).causes().keys()

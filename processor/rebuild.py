@@ -1,0 +1,220 @@
+"""The state of one lane, worked out anew from the log, beside the one that processors work with.
+
+A shell. It reads what processors have read, decides as they do, calls no handler, writes no dead letter and moves no
+offset. Then it fences the lane and commits how the result differs, in one transaction: whoever owns the lane next,
+and whoever follows the list, reads it as any other change. See docs/decisions/0012.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from pipeline import kafka, suppression
+from pipeline.errors import OffsetGap, TooManyRejections, Undecodable
+from pipeline.settings import Settings
+from pipeline.suppression import Facts, Suppression
+from pipeline.topics import Topics
+from processor import changelog, dedup, difference, letters, suppressions
+from processor.decide import Changes, State, decide
+from processor.difference import Counts, Difference, Row
+from processor.guard import Rejections
+from processor.store import Store, Table, open_store
+from processor.transaction import Transactions
+
+FETCH_BYTES = 8 * 1024 * 1024
+#: Rows of the former state that are looked at in one go.
+SLICE = 10_000
+#: How long Kafka keeps a transaction open that writes a whole list, in ms: as long as brokers allow by default.
+TRANSACTION_TIMEOUT_MS = 900_000
+#: How far a provider's clock may be ahead of the broker's, in ms: an expired record may tell of a later time.
+CLOCK_MARGIN_MS = 86_400_000
+#: Later than everything, in ms.
+NEVER = 2**62
+
+
+class Rebuild:
+    """An async context manager. First `begin`, then `follow` as often as one likes, `fence`, `compare`, `commit`.
+
+    next  offset of the first record that it has not read yet
+    """
+
+    def __init__(
+        self, number: int, settings: Settings, topics: Topics, group: str, folder: Path, *, forget_expired: bool
+    ) -> None:
+        """forget_expired  also drop what follows from records that are not on the log any more"""
+        self.number = number
+        self.next = 0
+        self._settings = settings
+        self._topics = topics
+        self._group = group
+        self._folder = folder
+        self._forget_expired = forget_expired
+        self._source = TopicPartition(topics.events.name, number)
+        self._rejections = Rejections(settings.processor_max_rejected_share)
+        self._floor = b""
+        self._exits = AsyncExitStack()
+        self._was: Store
+        self._now: Store
+        self._reader: AIOKafkaConsumer
+        self._transactions: Transactions
+        self._difference = Difference()
+
+    async def __aenter__(self) -> Rebuild:
+        self._was = open_store(self._folder / f"was-{self.number}")
+        self._exits.callback(self._was.close)
+        self._now = open_store(self._folder / f"now-{self.number}")
+        self._exits.callback(self._now.close)
+        self._reader = AIOKafkaConsumer(
+            **kafka.client_options(self._settings),
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=50,
+        )
+        self._exits.push_async_callback(self._reader.stop)
+        await self._reader.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exits.aclose()
+
+    async def begin(self) -> None:
+        """Read the state that processors work with, and keep what the log cannot tell any more."""
+        await self._restore()
+        first: int = (await self._reader.beginning_offsets([self._source]))[self._source]
+        self.next = first
+        if first and not self._forget_expired:
+            self._keep(first, await self._arrival_of(first))
+
+    @property
+    def used(self) -> bool:
+        """Whether there is any state to compare with."""
+        return not self._was.empty()
+
+    async def follow(self, end: int, moved: Callable[[int], None]) -> None:
+        """Read and decide up to that offset; `moved` is called with the number of records of every step.
+
+        Raises OffsetGap if the log has lost records meanwhile, TooManyRejections if most records cannot be read.
+        """
+        async for records in self._records(end):
+            if records[0].offset != self.next:
+                raise OffsetGap(f"{self._name}: expected offset {self.next}, got {records[0].offset}: try again")
+            changes = decide(records, State(self._now.markers, self._now.suppressions))
+            if reason := self._rejections.add(len(records), len(changes.rejected)):
+                raise TooManyRejections(_rejections(self._name, reason, changes))
+            floor = dedup.floor(changes.newest)
+            drop = floor if floor > self._floor else None
+            self._floor = max(floor, self._floor)
+            rows: dict[Table, Iterable[tuple[bytes, bytes | None]]] = {
+                "seen": changes.seen.items(),
+                "suppressions": changes.suppressions.items(),
+            }
+            self._now.write(rows, {}, drop_markers_below=drop)
+            self.next = changes.end
+            moved(len(records))
+
+    async def fence(self) -> None:
+        """End what any owner of the lane might still commit; until a processor starts, nobody but us can."""
+        self._transactions = Transactions(self._settings, self._group, self.number, timeout_ms=TRANSACTION_TIMEOUT_MS)
+        self._exits.push_async_callback(self._transactions.stop)
+        await self._transactions.start()
+
+    async def compare(self) -> Counts:
+        """How the state differs from the one that processors work with; both at the same offset, once fenced."""
+        await self._restore()
+        listed, counts = difference.of_lists(self._was.rows("suppressions"), self._now.rows("suppressions"))
+        seen = {key: new for key, _, new in difference.changed(self._markers(self._was), self._markers(self._now))}
+        self._difference = Difference(listed, seen)
+        return counts + Counts(markers=len(seen))
+
+    async def commit(self) -> None:
+        """Make the difference true, as a whole. Raises Fenced if a processor was started, and KafkaError."""
+        rows: dict[str, list[letters.Row]] = {
+            self._topics.suppressions.name: [(k, v, []) for k, v in self._difference.suppressions.items()],
+            self._topics.seen.name: [(k, v, []) for k, v in self._difference.seen.items()],
+        }
+        if any(rows.values()):
+            await self._transactions.commit(rows, {})
+
+    @property
+    def _name(self) -> str:
+        return f"{self._source.topic}-{self.number}"
+
+    async def _restore(self) -> None:
+        tables: tuple[Table, ...] = ("seen", "suppressions")
+        partitions: dict[TopicPartition, Table] = {
+            TopicPartition(getattr(self._topics, table).name, self.number): table for table in tables
+        }
+        await changelog.restore(self._reader, self._was, partitions, lambda: None)
+
+    async def _records(self, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        self._reader.assign([self._source])
+        self._reader.seek(self._source, self.next)
+        while self.next < end:
+            fetched = await self._reader.getmany(timeout_ms=500, max_records=self._settings.processor_max_batch)
+            for records in fetched.values():
+                if wanted := [record for record in records if record.offset < end]:
+                    yield wanted
+            # Prefetched records come without any waiting, and others have their turn.
+            await asyncio.sleep(0)
+
+    async def _arrival_of(self, offset: int) -> int:
+        """When the record at this offset arrived, in ms; NEVER if the log is empty."""
+        end: int = (await self._reader.end_offsets([self._source]))[self._source]
+        if end <= offset:
+            return NEVER
+        self._reader.assign([self._source])
+        self._reader.seek(self._source, offset)
+        record = await self._reader.getone()
+        arrived: int = record.timestamp
+        return arrived
+
+    def _keep(self, first: int, horizon: int) -> None:
+        """Begin with what is older than the log: markers of records before `first`, facts from before `horizon`."""
+        rows: dict[Table, list[Row]] = {"seen": [], "suppressions": []}
+        for key, value in self._was.rows("seen"):
+            if len(value) == dedup.MARKER_BYTES and dedup.unpack(value).offset < first:
+                rows["seen"].append((key, value))
+            self._flush(rows, SLICE)
+        for key, value in self._was.rows("suppressions"):
+            rows["suppressions"] += _older(key, value, horizon + CLOCK_MARGIN_MS)
+            self._flush(rows, SLICE)
+        self._flush(rows, 1)
+
+    def _flush(self, rows: dict[Table, list[Row]], least: int) -> None:
+        if sum(map(len, rows.values())) >= least:
+            self._now.write(rows, {})
+            for several in rows.values():
+                several.clear()
+
+    def _markers(self, store: Store) -> Iterator[Row]:
+        # Older ones are out of every window, and retention removes them.
+        return ((key, value) for key, value in store.rows("seen") if key >= self._floor)
+
+
+def _older(key: bytes, value: bytes, horizon: int) -> list[Row]:
+    """The entry that follows from what happened before the horizon, if anything did."""
+    try:
+        known = suppression.decode(value)
+    except Undecodable:
+        return []
+    facts = suppressions.before(known.facts, horizon)
+    return [] if facts == Facts() else [(key, suppression.encode(Suppression.of(known.email, facts)))]
+
+
+def _rejections(name: str, reason: str, changes: Changes) -> str:
+    record, error = changes.rejected[0].record, changes.rejected[0].error
+    return (
+        f"{name}: {reason} by a processor of this release, so nothing was changed; the first is offset "
+        f"{record.offset}: {error}. Is this the right topic and release? If the records are what is wrong, repeat "
+        "the command with PROCESSOR_MAX_REJECTED_SHARE=1"
+    )
