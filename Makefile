@@ -54,6 +54,10 @@ bench-processor: $(READY) ## events per second of the whole processor from a fil
 drill: $(READY) ## failing addresses and outages at the real pace, checked and measured (8 minutes)
 	@$(BIN)/python -m bench.drill $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml allows
 	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

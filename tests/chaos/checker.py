@@ -1,0 +1,199 @@
+"""Whether the promise was kept: what was sent against what is there, by a model of its own.
+
+Pure, and on purpose a stranger to the processor's rules: it knows the formats of the topics and the words of the
+promise, and works everything out the plain way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Lines of each kind that a report shows.
+MOST_SHOWN = 5
+WORDS = {"bounced.hard": "hard_bounce", "complained": "complaint"}
+
+
+@dataclass(slots=True)
+class Sent:
+    """An event that a sender posted; accepted once any of its posts was answered 200."""
+
+    email: str | None
+    kind: str
+    accepted: bool = False
+
+
+@dataclass
+class Found:
+    """What a run left, everything read with read_committed; each list in the order of its partitions.
+
+    sent     by event id, in the order in which its sender first posted the events of one address
+    forged   ids that were posted with a wrong signature only
+    events   (partition, offset, value) of the events topic
+    markers  (key, value) of the markers' changelog
+    listed   (address, value) of the suppressions topic
+    letters  (event id, handler) of the dead letters; handler is empty if the record itself was the problem
+    calls    (event id) of successful calls, in the order in which they ended
+    lookup   by address, whether it is suppressed and by what
+    lag      events not processed, calls not done
+    """
+
+    sent: dict[str, Sent] = field(default_factory=dict)
+    forged: set[str] = field(default_factory=set)
+    events: list[tuple[int, int, bytes]] = field(default_factory=list)
+    markers: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    listed: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    letters: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    lookup: dict[str, tuple[bool, frozenset[str]]] = field(default_factory=dict)
+    lag: int = 0
+    refused: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """wrong: a line for each violation, by what was violated; twice: successful calls made more than once."""
+
+    wrong: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    events: int = 0
+    twice: int = 0
+
+    @property
+    def kept(self) -> bool:
+        return not any(self.wrong.values())
+
+    def lines(self) -> list[str]:
+        """The violations, some of each kind."""
+        return [
+            f"{what}: {len(found)}, for example {', '.join(found[:MOST_SHOWN])}"
+            for what, found in self.wrong.items()
+            if found
+        ]
+
+
+def check(found: Found) -> Verdict:
+    """Every promise, one after the other."""
+    verdict = Verdict()
+    firsts = _first_occurrences(found.events)
+    verdict.events = len(firsts)
+    wrong = verdict.wrong
+    wrong["answered 200 and not in the log"] += [i for i, s in found.sent.items() if s.accepted and i not in firsts]
+    wrong["in the log and never signed"] += [i for i in firsts if i not in found.sent or i in found.forged]
+    _markers(found, firsts, wrong)
+    _letters(found, firsts, wrong)
+    _list(found, firsts, wrong)
+    _order(found, firsts, wrong)
+    verdict.twice = _calls(found, firsts, wrong)
+    if found.lag:
+        wrong["not processed in the end"].append(str(found.lag))
+    return verdict
+
+
+def _first_occurrences(events: Iterable[tuple[int, int, bytes]]) -> dict[str, dict[str, Any]]:
+    """The event by id, as it stands first in the log; the order of the log within a partition."""
+    firsts: dict[str, dict[str, Any]] = {}
+    for _, _, value in sorted(events, key=lambda each: each[:2]):
+        event = json.loads(value)
+        firsts.setdefault(event["id"], event)
+    return firsts
+
+
+def _markers(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
+    written = Counter(key[4:] for key, value in found.markers if value is not None)
+    expected = {_digest(event): identity for identity, event in firsts.items()}
+    wrong["in the log and not applied (no marker)"] += [i for digest, i in expected.items() if not written[digest]]
+    wrong["applied twice (marker)"] += [expected.get(d, d.hex()) for d, count in written.items() if count > 1]
+    wrong["a marker of nothing in the log"] += [d.hex() for d in written if d not in expected]
+
+
+def _digest(event: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(f"{event['provider']}\0{event['id']}".encode(), digest_size=16).digest()
+
+
+def _letters(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
+    counted = Counter(found.letters)
+    expected = {(i, "") for i, event in firsts.items() if event.get("email") is None}
+    expected |= {(i, "crm") for i, event in firsts.items() if event.get("email") in found.refused}
+    wrong["a dead letter twice"] += [str(letter) for letter, count in counted.items() if count > 1]
+    wrong["a dead letter that is missing"] += [str(letter) for letter in expected - counted.keys()]
+    wrong["a dead letter of something sound"] += [str(letter) for letter in counted.keys() - expected]
+
+
+def _list(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
+    expected = _model(firsts.values())
+    latest: dict[str, str | None] = {}
+    for key, value in found.listed:
+        email, text = key.decode(), None if value is None else value.decode()
+        if email in latest and latest[email] == text:
+            wrong["an entry of the list written twice"].append(email)
+        latest[email] = text
+    said = {email: _verdict(value) for email, value in latest.items()}
+    clean: tuple[bool, frozenset[str]] = (False, frozenset())
+    for email in said.keys() | expected.keys():
+        if said.get(email, clean) != expected.get(email, clean):
+            wrong["the list is not the model"].append(f"{email} {said.get(email)} {expected.get(email)}")
+    for email, answer in found.lookup.items():
+        if answer != said.get(email, clean):
+            wrong["the lookup is not the list"].append(f"{email} {answer}")
+
+
+def _verdict(value: str | None) -> tuple[bool, frozenset[str]]:
+    if value is None:
+        return False, frozenset()
+    entry = json.loads(value)
+    return entry["suppressed"], frozenset(entry["causes"])
+
+
+def _model(events: Iterable[dict[str, Any]]) -> dict[str, tuple[bool, frozenset[str]]]:
+    """What stands against each address, worked out the plain way."""
+    causes: dict[str, set[str]] = defaultdict(set)
+    words: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    for event in events:
+        email, kind = event.get("email"), event["type"]
+        if email is None:
+            continue
+        if kind in ("hard_bounce", "complaint"):
+            causes[email].add(kind)
+        elif kind in ("subscribed", "unsubscribed"):
+            occurred = event.get("occurred_at")
+            at = event["received_at"] if occurred is None else min(occurred, event["received_at"])
+            words[email].append((at, event["id"], kind))
+    for email, said in words.items():
+        if max(said)[2] == "unsubscribed":
+            causes[email].add("unsubscribed")
+    return {email: (bool(against), frozenset(against)) for email, against in causes.items()}
+
+
+def _order(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
+    """A sender posts an address' next event once the one before was answered 200: that is the order of the log."""
+    sent = _by_address((s.email, i) for i, s in found.sent.items() if s.accepted)
+    logged = _by_address((event.get("email"), i) for i, event in firsts.items())
+    for email, ids in sent.items():
+        wanted = set(ids)
+        if [identity for identity in logged.get(email, []) if identity in wanted] != [i for i in ids if i in firsts]:
+            wrong["an address' events out of order in the log"].append(email)
+
+
+def _calls(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> int:
+    made = Counter(found.calls)
+    wanted = [i for i, e in firsts.items() if e.get("email") is not None and e["email"] not in found.refused]
+    wrong["a handler was never called"] += [identity for identity in wanted if not made[identity]]
+    wrong["a handler was called for nothing"] += [identity for identity in made if identity not in firsts]
+    logged = _by_address((firsts[i]["email"], i) for i in wanted)
+    called = _by_address((firsts[i]["email"], i) for i in dict.fromkeys(found.calls) if i in firsts)
+    for email, ids in logged.items():
+        if called.get(email, []) != [identity for identity in ids if made[identity]]:
+            wrong["a handler was called out of order"].append(email)
+    return sum(count - 1 for count in made.values())
+
+
+def _by_address(pairs: Iterable[tuple[str | None, str]]) -> dict[str, Sequence[str]]:
+    ordered: dict[str, list[str]] = defaultdict(list)
+    for email, identity in pairs:
+        if email is not None:
+            ordered[email].append(identity)
+    return dict(ordered)

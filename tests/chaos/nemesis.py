@@ -1,0 +1,209 @@
+"""Makes the faults of a plan happen to real processes, and undoes them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos.cluster import Cluster, Node
+from tests.chaos.plan import Fault
+from tests.e2e.system import Service
+
+#: Seconds of latency that `delay` adds to each direction.
+LATENCY = 0.15
+#: Seconds that `clock` steps by, to either side.
+STEP = 3_600.0
+#: Largest file that a process may write while its disk is "full": the limit that a quota would set.
+FULL = 4096
+#: Seconds between two looks of the supervisor, and before it starts again what ended.
+LOOK, RESTART_AFTER = 0.1, 0.5
+
+
+class Nemesis:
+    """services by name; each follows its clock file in `clocks`."""
+
+    def __init__(self, cluster: Cluster, services: dict[str, Service], clocks: Path, seed: int) -> None:
+        self.happened: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()  # services that ended by themselves
+        self.log: list[str] = []
+        self._cluster = cluster
+        self._services = services
+        self._clocks = clocks
+        self._rng = random.Random(seed)
+        self._held: set[str] = set()  # a fault is on it: the supervisor keeps off
+        self._started = time.monotonic()
+
+    async def run(self, faults: list[Fault]) -> None:
+        """Let every fault begin and end in its time."""
+        self._started = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for fault in faults:
+                await asyncio.sleep(max(0.0, self._started + fault.begins - time.monotonic()))
+                tasks.create_task(self._happen(fault))
+
+    async def supervise(self) -> None:
+        """Start again what ended, as whoever runs services does; until cancelled."""
+        while True:
+            for name, service in self._services.items():
+                if name not in self._held and (code := service.process.poll()) is not None:
+                    self.ended[name] += 1
+                    self._note(f"{name} ended with {code}")
+                    await asyncio.sleep(RESTART_AFTER)
+                    service.restart()
+            await asyncio.sleep(LOOK)
+
+    async def heal(self) -> None:
+        """End every fault, and wait until the cluster is whole."""
+        for node in self._cluster.nodes:
+            node.send(signal.SIGCONT)
+            node.proxy.heal()
+            if not node.runs:
+                node.start()
+        for name, service in self._services.items():
+            self.clock(name, 0.0)
+            service.send(signal.SIGCONT)
+        self._held.clear()
+        await self._cluster.whole()
+
+    def take_away(self, number: int) -> None:
+        """One broker goes for good."""
+        self.happened["broker_gone"] += 1
+        self._cluster.nodes[number - 1].kill()
+        self._note(f"broker {number} is gone for good")
+
+    def clock(self, name: str, seconds: float) -> None:
+        """Step the time of day of a service to so many seconds from the real one."""
+        (self._clocks / name).write_text(str(seconds))
+
+    async def _happen(self, fault: Fault) -> None:
+        self.happened[fault.kind] += 1
+        self._note(f"{fault.kind} {fault.target} for {fault.ends - fault.begins:.1f} s")
+        act = getattr(self, f"_{fault.kind}")
+        undo = await act(fault.target)
+        await asyncio.sleep(max(0.0, self._started + fault.ends - time.monotonic()))
+        if undo is not None:
+            undo()
+        self._note(f"{fault.kind} {fault.target} is over")
+
+    def _note(self, text: str) -> None:
+        self.log.append(f"{time.monotonic() - self._started:7.1f} {text}")
+
+    # --- services; each returns what ends the fault
+
+    def _let_go(self, name: str) -> Callable[[], None]:
+        def start_again() -> None:
+            self._held.discard(name)
+            if self._services[name].process.poll() is not None:
+                self._services[name].restart()
+
+        return start_again
+
+    async def _kill(self, name: str) -> Callable[[], None]:
+        self._held.add(name)
+        self._services[name].send(signal.SIGKILL)
+        await self._gone(name)
+        return self._let_go(name)
+
+    async def _stop(self, name: str) -> Callable[[], None]:
+        self._held.add(name)
+        self._services[name].send(signal.SIGTERM)
+        await self._gone(name)
+        return self._let_go(name)
+
+    async def _freeze(self, name: str) -> Callable[[], None]:
+        self._services[name].send(signal.SIGSTOP)
+        return lambda: self._services[name].send(signal.SIGCONT)
+
+    async def _wipe(self, name: str) -> Callable[[], None]:
+        undo = await self._kill(name)
+        shutil.rmtree(self._services[name].state, ignore_errors=True)
+        return undo
+
+    async def _corrupt(self, name: str) -> Callable[[], None]:
+        """Flip bytes in some files of its state while it is down."""
+        undo = await self._kill(name)
+        files = [f for f in self._services[name].state.rglob("*") if f.is_file() and f.stat().st_size > 64]
+        for file in self._rng.sample(files, min(len(files), 6)):
+            content = bytearray(file.read_bytes())
+            for _ in range(8):
+                content[self._rng.randrange(len(content))] ^= 0xFF
+            file.write_bytes(content)
+        return undo
+
+    async def _full_disk(self, name: str) -> Callable[[], None]:
+        """Let no file of it grow, as on a disk that is full; whatever it is started as after that may write again."""
+        process = self._services[name].process
+        if process.poll() is None:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL, resource.RLIM_INFINITY))
+
+        def room_again() -> None:
+            if process.poll() is None:
+                unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+
+        return room_again
+
+    async def _clock(self, name: str) -> Callable[[], None]:
+        self.clock(name, self._rng.choice((-STEP, STEP)))
+        return lambda: self.clock(name, 0.0)
+
+    async def _gone(self, name: str) -> None:
+        await asyncio.to_thread(self._services[name].process.wait)
+
+    # --- brokers and the network
+
+    def _node(self, target: str) -> Node:
+        return self._cluster.nodes[int(target) - 1]
+
+    async def _broker_kill(self, target: str) -> Callable[[], None]:
+        self._node(target).kill()
+        return self._node(target).start
+
+    async def _broker_stop(self, target: str) -> Callable[[], None]:
+        """A polite stop moves its leaders first."""
+        node = self._node(target)
+        node.send(signal.SIGTERM)
+        if node.process is not None:
+            await asyncio.to_thread(node.process.wait)
+        return node.start
+
+    async def _broker_freeze(self, target: str) -> Callable[[], None]:
+        self._node(target).send(signal.SIGSTOP)
+        return lambda: self._node(target).send(signal.SIGCONT)
+
+    async def _two_away(self, target: str) -> Callable[[], None]:
+        """All but one: no write can be acknowledged."""
+        gone = [node for node in self._cluster.nodes if str(node.number) != target]
+        return self._killed(gone)
+
+    async def _all_away(self, _: str) -> Callable[[], None]:
+        return self._killed(self._cluster.nodes)
+
+    def _killed(self, nodes: list[Node]) -> Callable[[], None]:
+        for node in nodes:
+            node.kill()
+
+        def start() -> None:
+            for node in nodes:
+                node.start()
+
+        return start
+
+    async def _cut(self, target: str) -> Callable[[], None]:
+        self._node(target).proxy.cut()
+        return self._node(target).proxy.heal
+
+    async def _delay(self, target: str) -> Callable[[], None]:
+        self._node(target).proxy.delay = LATENCY
+        return self._node(target).proxy.heal
+
+    async def _blackhole(self, target: str) -> Callable[[], None]:
+        self._node(target).proxy.swallow()
+        return self._node(target).proxy.heal

@@ -1,0 +1,106 @@
+"""Which faults happen when: a plan that follows from its seed alone.
+
+Pure. Every kind of fault comes once before any comes twice, in an order of the seed's. At most one fault of brokers
+and network is there at a time, since two of them together are a kind of their own; a service may be hit meanwhile.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+Card = TypeVar("Card")
+
+SERVICES = ("ingress", "processor", "processor-2", "alerter", "lookup")
+PROCESSORS = ("processor", "processor-2")
+BROKERS = ("1", "2", "3")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what it may hit, and how long it lasts at least and at most, in seconds."""
+
+    name: str
+    targets: tuple[str, ...]
+    least: float
+    most: float
+
+
+#: `kill`, `stop`: a supervisor starts it again when the fault ends. `freeze` outlasts the session timeout.
+SERVICE_KINDS = (
+    Kind("kill", SERVICES, 0.5, 3),
+    Kind("freeze", SERVICES, 8, 11),
+    Kind("stop", SERVICES, 0.5, 3),
+    Kind("wipe", PROCESSORS, 0.5, 1),
+    Kind("corrupt", PROCESSORS, 0.5, 1),
+    Kind("full_disk", PROCESSORS, 4, 8),
+    Kind("clock", SERVICES, 5, 10),
+)
+CLUSTER_KINDS = (
+    Kind("broker_kill", BROKERS, 2, 6),
+    Kind("broker_stop", BROKERS, 2, 4),
+    Kind("broker_freeze", BROKERS, 4, 8),
+    Kind("two_away", BROKERS, 5, 9),
+    Kind("all_away", ("all",), 2, 4),
+    Kind("cut", BROKERS, 3, 6),
+    Kind("delay", BROKERS, 5, 10),
+    Kind("blackhole", BROKERS, 6, 12),
+)
+#: Seconds between the end of a fault and the next one of its sort, at least and at most.
+PAUSE = (1.0, 4.0)
+#: A cluster needs a moment longer until it has all its replicas again, or nothing else would ever be hit.
+CLUSTER_PAUSE = (5.0, 9.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault; times in seconds from the beginning."""
+
+    kind: str
+    target: str
+    begins: float
+    ends: float
+
+
+def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
+    """The faults of a run, in the order of their beginnings; each ends within the time.
+
+    only  kinds to take, `kill` or `kill:ingress`; all of them if it is empty
+    """
+    rng = random.Random(seed)
+    services = _track(rng, _chosen(SERVICE_KINDS, only), PAUSE, seconds)
+    cluster = _track(rng, _chosen(CLUSTER_KINDS, only), CLUSTER_PAUSE, seconds)
+    return sorted([*services, *cluster], key=lambda fault: fault.begins)
+
+
+def _chosen(kinds: tuple[Kind, ...], only: Collection[str]) -> tuple[Kind, ...]:
+    if not only:
+        return kinds
+    chosen = []
+    for kind in kinds:
+        targets = tuple(target for target in kind.targets if {kind.name, f"{kind.name}:{target}"} & set(only))
+        if targets:
+            chosen.append(replace(kind, targets=targets))
+    return tuple(chosen)
+
+
+def _track(
+    rng: random.Random, kinds: tuple[Kind, ...], pause: tuple[float, float], seconds: float
+) -> Iterator[Fault]:
+    """Faults one after the other."""
+    now = rng.uniform(2, 5)
+    targets = {kind.name: _deck(rng, kind.targets) for kind in kinds}
+    for kind in _deck(rng, kinds):
+        ends = now + rng.uniform(kind.least, kind.most)
+        if ends > seconds:
+            return
+        yield Fault(kind.name, next(targets[kind.name]), now, ends)
+        now = ends + rng.uniform(*pause)
+
+
+def _deck(rng: random.Random, cards: tuple[Card, ...]) -> Iterator[Card]:
+    """All cards in any order, again and again."""
+    while cards:
+        yield from rng.sample(cards, len(cards))

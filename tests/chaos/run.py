@@ -1,0 +1,245 @@
+"""One run: a cluster, all services, senders and faults; then everything is healed, read and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiokafka.errors import KafkaError
+
+from pipeline import deadletter, kafka
+from pipeline.contract import HEADER_ID
+from pipeline.settings import Settings
+from tests.chaos import broken, checker
+from tests.chaos.checker import Found, Verdict
+from tests.chaos.cluster import Cluster
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.plan import PROCESSORS, SERVICES, plan
+from tests.chaos.senders import NOBODY, Senders
+from tests.e2e.system import SESSION_SECONDS, Service, System, running, until
+from tests.receiver import Receiver, receiver
+
+#: How long everything may take to be done once all faults are over, in seconds.
+SETTLE = 180.0
+#: How long senders go on when a broker has gone for good.
+LAST_SECONDS = 8.0
+#: An address of the senders in any text.
+ADDRESS = re.compile(r"zq\d+x\d+@")
+
+HANDLER = """
+import json, os, time
+from processor.handler import Handler, Permanent, Retry
+
+file = os.open({calls!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+REFUSED = set({refused!r})
+
+async def handle(event, suppression):
+    if event.email in REFUSED:
+        raise Permanent("refused")
+    os.write(file, (json.dumps([event.id, time.time()]) + "\\n").encode())
+
+handlers = [Handler("crm", handle, retry=Retry(base=0.2))]
+"""
+
+
+@dataclass
+class Report:
+    """What a run did and found.
+
+    happened  faults by kind; ended, services that ended by themselves and were started again
+    stall     longest time without any 200, in seconds; settled, seconds from the last fault until all was done
+    stuck     what was not done although everything is healed
+    leaked    places where an address of the senders can be read
+    """
+
+    seed: int
+    seconds: float
+    build: str
+    happened: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    posts: int = 0
+    answers: dict[str, int] = field(default_factory=dict)
+    stall: float = 0.0
+    settled: float = 0.0
+    stuck: str = ""
+    leaked: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.kept and not self.leaked and not self.stuck
+
+    def lines(self) -> list[str]:
+        """For people."""
+        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.happened.items()))
+        return [
+            f"seed {self.seed}, {self.seconds:g} s{', build ' + self.build if self.build else ''}",
+            f"faults: {faults}",
+            f"services that ended themselves and were started again: {self.ended or 'none'}",
+            f"posts {self.posts}, answers {self.answers}, events {self.verdict.events}",
+            f"longest time without a 200: {self.stall:.1f} s; done {self.settled:.1f} s after the last fault",
+            f"calls made more than once: {self.verdict.twice}",
+            *([f"STUCK  {self.stuck}"] if self.stuck else []),
+            *[f"WRONG  {line}" for line in self.verdict.lines()],
+            *[f"LEAKED {line}" for line in self.leaked],
+            "passed" if self.passed else "FAILED",
+        ]
+
+
+async def run(folder: Path, *, seed: int, seconds: float, rate: float, build: str = "", only: str = "") -> Report:
+    """A run with the faults that the seed plans; `only` takes kinds of faults, separated by commas.
+
+    build  one of `broken.BUILDS`, or the real one
+    """
+    report = Report(seed, seconds, build)
+    kinds = only.split(",") if only else []
+    faults = plan(seed, seconds, kinds)
+    async with Cluster(folder / "kafka") as cluster, receiver() as people:
+        settings = Settings(
+            kafka_bootstrap_servers=cluster.bootstrap,
+            topic_replication=3,
+            topic_min_insync_replicas=2,
+            kafka_wait_seconds=120.0,
+        )
+        await kafka.apply(settings)
+        async with running(settings, folder) as system:
+            senders, services = _start(system, folder, seed, rate, build, people)
+            await system.ready(*services.values())
+            nemesis = Nemesis(cluster, services, folder / "clocks", seed)
+            supervising = asyncio.create_task(nemesis.supervise())
+            enough = asyncio.Event()
+            sending = asyncio.create_task(senders.run(enough))
+            await nemesis.run(faults)
+            await nemesis.heal()
+            healed = time.monotonic()
+            if not kinds:
+                nemesis.take_away(seed % len(cluster.nodes) + 1)
+                await asyncio.sleep(LAST_SECONDS)
+            enough.set()
+            try:
+                await asyncio.wait_for(sending, SETTLE)
+                await _done(system, services)
+            except (AssertionError, TimeoutError) as error:
+                report.stuck = f"{SETTLE:g} s after the last fault: {error!r}"
+            supervising.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervising
+            report.happened, report.ended = dict(nemesis.happened), dict(nemesis.ended)
+            report.log = nemesis.log
+            report.settled = time.monotonic() - healed
+            report.verdict = checker.check(await _found(system, services, senders, folder))
+            report.posts, report.answers, report.stall = senders.posts, senders.answers, senders.longest_gap
+            report.leaked = _leaks(folder, people) + await _leaking_metrics(system, services)
+    return report
+
+
+def _start(
+    system: System, folder: Path, seed: int, rate: float, build: str, people: Receiver
+) -> tuple[Senders, dict[str, Service]]:
+    clocks = folder / "clocks"
+    clocks.mkdir()
+    # Doing a thing again leaves no trace but in dead letters, so a build that does needs many of them.
+    senders = Senders("", seed, rate, nobody=0.25 if build else NOBODY)
+    refused = sorted(senders.refused())
+    (folder / "plugged.py").write_text(HANDLER.format(calls=str(folder / "calls"), refused=refused))
+    more = {
+        "ingress": {"INGRESS_DRAIN_SECONDS": "2"},
+        "processor": {"HANDLERS": "plugged", "PYTHONPATH": str(folder)},
+        "alerter": {"ALERT_URLS": people.url, "ALERT_DIGEST_SECONDS": "5"},
+        "lookup": {},
+    }
+    services = {}
+    for name in SERVICES:
+        package = name.removesuffix("-2")
+        module = ["tests.chaos.launch", package, str(clocks / name)]
+        if build and broken.SERVICE[build] == package:
+            module.append(build)
+        env = {"TOPIC_REPLICATION": "3", "TOPIC_MIN_INSYNC_REPLICAS": "2", "KAFKA_WAIT_SECONDS": "120"}
+        services[name] = system.start(package, module=tuple(module), **env, **more[package])
+    senders.url = services["ingress"].url
+    people.answer.set()
+    return senders, services
+
+
+async def _done(system: System, services: dict[str, Service]) -> None:
+    """Wait until every event is processed, every call made, and the lookup has the list's end."""
+
+    async def idle() -> bool:
+        if await system.lag():
+            return False
+        for name in PROCESSORS:
+            if sum((await system.metric(services[name], "postlog_processor_calls_owed")).values()):
+                return False
+        return sum((await system.metric(services["lookup"], "postlog_lookup_lag")).values()) == 0
+
+    async def quietly() -> bool:
+        try:
+            return await idle()
+        except (aiohttp.ClientError, OSError, KafkaError):
+            return False
+
+    await system.ready(*services.values())
+    await until(quietly, "everything is processed", SETTLE)
+    # A call that was owed to a lane in between two owners shows in nobody's metrics.
+    await asyncio.sleep(SESSION_SECONDS)
+    await until(quietly, "everything is processed", SETTLE)
+
+
+async def _found(system: System, services: dict[str, Service], senders: Senders, folder: Path) -> Found:
+    topics = system.topics
+    letters = []
+    for record in await system.records(topics.dead_letters):
+        identity = dict(record.headers).get(HEADER_ID, b"").decode()
+        letters.append((identity, deadletter.read(record).handler))
+    calls = folder / "calls"
+    return Found(
+        sent=senders.sent,
+        forged=senders.forged,
+        events=[(r.partition, r.offset, r.value) for r in await system.records(topics.events)],
+        markers=[(r.key, r.value) for r in await system.records(topics.seen)],
+        listed=[(r.key, r.value) for r in await system.records(topics.suppressions)],
+        letters=letters,
+        calls=[json.loads(line)[0] for line in calls.read_text().splitlines()] if calls.exists() else [],
+        lookup=await _asked(system, services["lookup"], senders.emails()),
+        refused=senders.refused(),
+    )
+
+
+async def _asked(system: System, lookup: Service, emails: list[str]) -> dict[str, tuple[bool, frozenset[str]]]:
+    body = msgspec.json.encode({"emails": emails})
+    async with system.http.post(f"{lookup.url}/suppressions/check", data=body) as answer:
+        results: list[dict[str, Any]] = (await answer.json())["results"]
+    return {each["email"]: (each["suppressed"], frozenset(each["causes"])) for each in results}
+
+
+def _leaks(folder: Path, people: Receiver) -> list[str]:
+    """Logs and alerts that show an address."""
+    found = [
+        f"{file.name}: {line.strip()[:200]}"
+        for file in sorted(folder.glob("*.log"))
+        for line in file.read_text(errors="replace").splitlines()
+        if ADDRESS.search(line)
+    ]
+    while not people.took.empty():
+        if ADDRESS.search(text := json.dumps(people.took.get_nowait())):
+            found.append(f"an alert: {text[:200]}")
+    return found[:10]
+
+
+async def _leaking_metrics(system: System, services: dict[str, Service]) -> list[str]:
+    found = []
+    for name, service in services.items():
+        for path in ("metrics", "health/ready", "health/live"):
+            async with system.http.get(f"{service.url}/{path}") as answer:
+                if ADDRESS.search(await answer.text()):
+                    found.append(f"{name}: /{path}")
+    return found

@@ -1,0 +1,16 @@
+"""The short cut of `make chaos`: everything breaks for a minute and a half, and the promise is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.run import run
+
+#: A plan in which a minute and a half hits brokers, network, disks, clocks and every service.
+SEED, SECONDS, RATE = 3, 90.0, 60.0
+
+
+async def test_nothing_is_lost_and_nothing_applied_twice_while_everything_breaks(tmp_path: Path) -> None:
+    report = await run(tmp_path, seed=SEED, seconds=SECONDS, rate=RATE)
+    assert report.passed, "\n".join([*report.log, *report.lines()])
+    assert report.verdict.events > SECONDS

@@ -1,0 +1,31 @@
+"""The plan of a chaos run follows from its seed, and leaves no kind of fault out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from tests.chaos.plan import CLUSTER_KINDS, SERVICE_KINDS, plan
+
+
+def test_the_same_seed_plans_the_same_faults_and_another_one_others() -> None:
+    assert plan(1, 300) == plan(1, 300)
+    assert plan(1, 300) != plan(2, 300)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_kind_comes_before_any_comes_twice_and_all_end_in_time(seed: int) -> None:
+    faults = plan(seed, 300)
+    for kinds in (SERVICE_KINDS, CLUSTER_KINDS):
+        names = {kind.name for kind in kinds}
+        track = [fault for fault in faults if fault.kind in names]
+        assert {fault.kind for fault in track[: len(names)]} == names
+        assert all(one.ends < other.begins for one, other in pairwise(track))
+        assert all(0 < fault.begins < fault.ends <= 300 for fault in track)
+
+
+def test_a_plan_can_be_of_some_kinds_and_targets_only() -> None:
+    faults = plan(1, 120, ["kill:ingress", "all_away"])
+    assert {(fault.kind, fault.target) for fault in faults} == {("kill", "ingress"), ("all_away", "all")}
+    assert {fault.kind for fault in plan(1, 120, ["cut"])} == {"cut"}
