@@ -23,7 +23,7 @@ from alerter.group_told import GroupTold
 from alerter.grouping import OTHER, Grouping, Policy
 from alerter.summary import Alert, Place, key_of
 from alerter.watch import Watch
-from pipeline import deadletter, kafka, service
+from pipeline import access, deadletter, kafka, service
 from pipeline.deadletter import DeadLetter
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -174,6 +174,7 @@ async def main(settings: Settings) -> None:
     """Run the alerter until SIGTERM or SIGINT. Raises ConfigError, TopicsMismatch, KafkaUnavailable."""
     stop = await service.stop_requested()
     to = channels.from_settings(settings)
+    allowed = access.of(settings, settings.alerter_host, "ALERTER_HOST")
     topics = await service.unless_stopped(stop, kafka.require_topics(settings))
     if topics is None:
         return
@@ -190,7 +191,7 @@ async def main(settings: Settings) -> None:
     watch = Watch(settings, topics, to, grouping, leads=lambda: alerter.leads, clock=clock)
     alerter = Alerter(consumer, grouping, to, clock, watch.note)
     app = web.Application()
-    service.add_health_routes(app, live=alerter.live, ready=alerter.ready)
+    service.add_health_routes(app, allowed, live=alerter.live, ready=alerter.ready)
     runner = await service.serve(app, settings.alerter_host, settings.alerter_port)
     try:
         await consumer.start()

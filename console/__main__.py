@@ -11,10 +11,12 @@ import stamina.instrumentation
 
 from console.dlq import dlq
 from console.environment import settings
+from console.fetch import bearer
 from console.replay import replay
 from console.send import send
 from console.status import status
 from console.suppressions import suppressions
+from console.token import token
 from console.topics import topics
 from console.up import up
 from pipeline.errors import ConfigError, PostlogError
@@ -59,17 +61,19 @@ def main(ctx: click.Context) -> None:
       postlog dlq list                                  what could not be processed, and why
       postlog topics check                              is the cluster what topics.yaml says?
       postlog settings                                  the environment variables
+      postlog token grafana                             let somebody in from elsewhere
 
     Exits with 0 if all is well, 1 if not, 2 if the command or the configuration is wrong.
     """
     # A test, or a program that calls us, may give an environment of its own.
     ctx.obj = ctx.obj or os.environ
+    bearer.set(ctx.obj.get("POSTLOG_TOKEN", ""))
     # What a command has to say it says itself, in its error: the clients' own words would only come before it.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, dlq, replay, topics, settings):
+for command in (up, send, status, suppressions, dlq, replay, topics, settings, token):
     main.add_command(command)
 
 

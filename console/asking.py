@@ -8,7 +8,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from console.fetch import Answer, fetch
+from console.fetch import Answer, fetch, headers
 from console.known import Known
 from pipeline import contract
 from pipeline.errors import PostlogError
@@ -51,6 +51,8 @@ def _answered(answer: Answer | None, asked: str) -> bytes:
 
 
 def _refused(asked: str, status: int, body: bytes) -> PostlogError:
+    if status in (401, 403):
+        return PostlogError(f"{asked}: answered {status}: put a token into POSTLOG_TOKEN; postlog token makes one.")
     try:
         reason = msgspec.json.decode(body, type=Refusal).error
     except msgspec.MsgspecError:
@@ -63,7 +65,7 @@ async def everything(url: str, *, page: int = PAGE) -> AsyncIterator[Known]:
     asked = f"{url}/suppressions"
     after: str | None = ""
     try:
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers()) as session:
             while after is not None:
                 query = {"limit": str(page), "after": after}
                 async with session.get(asked, params=query) as response:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import aiohttp
+
+#: The operator's token of this command, "" if there is none; services that others can reach ask for it.
+bearer: ContextVar[str] = ContextVar("bearer", default="")
+
+
+def headers() -> dict[str, str]:
+    """What every question to a service says about who asks."""
+    return {"Authorization": f"Bearer {bearer.get()}"} if bearer.get() else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ def fetch(urls: Collection[str], timeout: float = 1.0) -> dict[str, Answer | Non
 
 
 async def _fetch(urls: Collection[str], timeout: float) -> dict[str, Answer | None]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout), headers=headers()) as session:
         answers = await asyncio.gather(*(_get(session, url) for url in urls))
     return dict(zip(urls, answers, strict=True))
 

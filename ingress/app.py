@@ -18,7 +18,8 @@ from ingress import accept, metrics
 from ingress.delivery import Delivery, Reply
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
-from pipeline import contract, kafka, service
+from pipeline import access, contract, kafka, service
+from pipeline.access import Access
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -40,6 +41,7 @@ async def main(settings: Settings) -> None:
     Raises PostlogError if the producer failed for good.
     """
     providers = [(provider, provider.secrets(settings)) for provider in PROVIDERS.values()]
+    allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
     stop = await service.stop_requested()
     topics = await service.unless_stopped(stop, kafka.require_topics(settings))
     if topics is None:
@@ -50,7 +52,7 @@ async def main(settings: Settings) -> None:
         # It returns True so that being stopped can be told from being started.
         if not await service.unless_stopped(stop, written.start()):
             return
-        app = Ingress(settings, written)
+        app = Ingress(settings, written, allowed)
         runner = await service.serve(
             app.routes(providers),
             settings.ingress_host,
@@ -93,7 +95,8 @@ def require_room(settings: Settings, topics: Topics) -> None:
 class Ingress:
     """The routes of all providers over one log."""
 
-    def __init__(self, settings: Settings, written: Log) -> None:
+    def __init__(self, settings: Settings, written: Log, access: Access) -> None:
+        self._access = access
         self.draining = False
         self._settings = settings
         self._log = written
@@ -110,7 +113,7 @@ class Ingress:
             for method in provider.methods:
                 app.router.add_route(method, provider.path, self._handler(provider, secrets))
         shared = bool(self._settings.prometheus_multiproc_dir)
-        service.add_health_routes(app, live=self.live, ready=self.ready, shared_metrics=shared)
+        service.add_health_routes(app, self._access, live=self.live, ready=self.ready, shared_metrics=shared)
         return app
 
     def live(self) -> Health:

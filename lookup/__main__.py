@@ -10,7 +10,7 @@ import structlog
 from lookup import api, connection
 from lookup.follower import Follower
 from lookup.store import Store, folder
-from pipeline import kafka, service
+from pipeline import access, kafka, service
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
@@ -38,6 +38,7 @@ async def main(settings: Settings) -> None:
 
 async def work(settings: Settings) -> None:
     """Serve and follow until cancelled; what was opened last is closed first."""
+    allowed = access.of(settings, settings.lookup_host, "LOOKUP_HOST")
     topics = await kafka.require_topics(settings)
     topic = topics.suppressions
     tombstones_last = await tombstone_life(settings, topics)
@@ -51,7 +52,7 @@ async def work(settings: Settings) -> None:
             stall_seconds=settings.lane_stall_seconds,
         )
         runner = await service.serve(
-            api.build(store, follower),
+            api.build(store, follower, allowed),
             settings.lookup_host,
             settings.lookup_port,
             shutdown_timeout=DRAIN_SECONDS,

@@ -28,6 +28,7 @@ from lookup.answers import Verdict
 from lookup.questions import Listing, Refused
 from lookup.store import Store
 from pipeline import contract, service
+from pipeline.access import Access
 from pipeline.service import Health
 
 #: Rows or addresses handled before the other requests have their turn: about a millisecond.
@@ -53,15 +54,16 @@ class Following(Protocol):
     def ready(self) -> Health: ...
 
 
-def build(store: Store, follower: Following) -> web.Application:
+def build(store: Store, follower: Following, access: Access) -> web.Application:
     """The application; the caller serves it, and closes the store after it."""
+    guarded = access.guarded
     app = web.Application(client_max_size=questions.LARGEST_BODY)
     api = Api(store, follower)
     # aiohttp tries routes in this order, and the first is the busy one.
-    app.router.add_get("/suppressions/{email:.+}", api.route("one", api.one))
-    app.router.add_get("/suppressions", api.route("list", api.rows), allow_head=False)
-    app.router.add_post("/suppressions/check", api.route("check", api.check))
-    service.add_health_routes(app, live=follower.live, ready=follower.ready)
+    app.router.add_get("/suppressions/{email:.+}", guarded(api.route("one", api.one)))
+    app.router.add_get("/suppressions", guarded(api.route("list", api.rows)), allow_head=False)
+    app.router.add_post("/suppressions/check", guarded(api.route("check", api.check)))
+    service.add_health_routes(app, access, live=follower.live, ready=follower.ready)
     ROWS.set_function(store.rows)
     return app
 

@@ -23,6 +23,7 @@ from prometheus_client import multiprocess
 
 from pipeline import logs
 from pipeline import settings as environment
+from pipeline.access import Access
 from pipeline.errors import ConfigError, PostlogError
 from pipeline.settings import Settings
 
@@ -47,24 +48,28 @@ T = TypeVar("T")
 Check = Callable[[], Health]
 
 
-def add_health_routes(app: web.Application, *, live: Check, ready: Check, shared_metrics: bool = False) -> None:
+def add_health_routes(
+    app: web.Application, access: Access, *, live: Check, ready: Check, shared_metrics: bool = False
+) -> None:
     """`GET /health/live`, `/health/ready` (200 or 503 with details) and `/metrics` (Prometheus text format).
 
+    access          who sees details and metrics; whether it is live and ready everybody does
     live            false means restart me; ready false means send me no work yet
     shared_metrics  several processes answer on one port, and whichever does must answer for all of them
     """
 
     def answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handler(_: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> web.Response:
             health = check()
-            return web.json_response({"ok": health.ok, **health.details}, status=200 if health.ok else 503)
+            details = health.details if access.allows(request) else {}
+            return web.json_response({"ok": health.ok, **details}, status=200 if health.ok else 503)
 
         return handler
 
     app.router.add_get("/health/live", answer(live))
     app.router.add_get("/health/ready", answer(ready))
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(_: web.Request) -> web.StreamResponse:
         registry = prometheus_client.REGISTRY
         if shared_metrics:
             registry = prometheus_client.CollectorRegistry()
@@ -72,7 +77,7 @@ def add_health_routes(app: web.Application, *, live: Check, ready: Check, shared
         text = prometheus_client.generate_latest(registry)
         return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
-    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/metrics", access.guarded(metrics))
 
 
 async def serve(

@@ -61,6 +61,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["console", "json"], Meta(description="lines for people, or one JSON object per line")
     ] = "console"
 
+    operator_tokens_file: Annotated[
+        str,
+        Meta(
+            description="hashes of operators' tokens, made by `postlog token`; needed where a service binds to more "
+            "than this machine"
+        ),
+    ] = ""
+
     webhook_secret: Annotated[
         str,
         Meta(

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
-from pipeline import kafka, service
+from pipeline import access, kafka, service
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -41,6 +41,7 @@ CLOSE_TIMEOUT = 10.0
 async def main(settings: Settings) -> None:
     """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
     handlers = plugins.load(settings)
+    allowed = access.of(settings, settings.processor_host, "PROCESSOR_HOST")
     stop = await service.stop_requested()
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:
@@ -55,7 +56,7 @@ async def main(settings: Settings) -> None:
     app = build(site, lanes)
     async with Watch(site, lanes, app) as watch:
         web_app = web.Application()
-        service.add_health_routes(web_app, live=watch.live, ready=watch.ready)
+        service.add_health_routes(web_app, allowed, live=watch.live, ready=watch.ready)
         runner = await service.serve(web_app, settings.processor_host, settings.processor_port)
         try:
             await _run(app, lanes, watch, stop)

@@ -23,6 +23,7 @@ from lookup import answers, api
 from lookup.progress import Progress
 from lookup.store import Store
 from pipeline import operators, service, suppression
+from pipeline.access import Access
 from pipeline.contract import Event, EventType
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -84,7 +85,9 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.chdir(tmp_path)
     found = World(Store(tmp_path / "store"))
     monkeypatch.setattr(event_log, "append", found.append)
-    runner = await service.serve(api.build(found.store, Following()), "127.0.0.1", 0, shutdown_timeout=1.0)
+    runner = await service.serve(
+        api.build(found.store, Following(), Access(None)), "127.0.0.1", 0, shutdown_timeout=1.0
+    )
     found.url = "http://{}:{}".format(*runner.addresses[0][:2])
     yield found
     await runner.cleanup()

@@ -18,6 +18,7 @@ from ingress.app import Ingress
 from ingress.delivery import Delivery, Garbled, Reply, Told
 from ingress.providers import PROVIDERS, Answers, Provider
 from pipeline import contract
+from pipeline.access import Access
 from pipeline.contract import EventType
 from pipeline.errors import BadSignature, KafkaUnavailable, StaleDelivery, Unreadable
 from pipeline.settings import Settings
@@ -54,7 +55,7 @@ async def serving(
     log: MemoryLog, *, provider: Provider = PROVIDERS["nexuspromail"], **changes: float
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     settings = Settings(**changes)  # type: ignore[arg-type]
-    ingress = Ingress(settings, log)  # type: ignore[arg-type]
+    ingress = Ingress(settings, log, Access(None))  # type: ignore[arg-type]
     async with TestClient(TestServer(ingress.routes([(provider, (SECRET,))]))) as client:
         yield client
 
@@ -124,7 +125,7 @@ async def test_a_body_that_takes_too_long_is_answered_408() -> None:
 async def test_a_compressed_body_is_taken_as_it_came() -> None:
     log = MemoryLog()
     runner = web.AppRunner(
-        Ingress(Settings(), log).routes([(PROVIDERS["nexuspromail"], (SECRET,))]),  # type: ignore[arg-type]
+        Ingress(Settings(), log, Access(None)).routes([(PROVIDERS["nexuspromail"], (SECRET,))]),  # type: ignore[arg-type]
         auto_decompress=False,
     )
     await runner.setup()

@@ -18,6 +18,7 @@ from lookup import answers, api, questions
 from lookup.progress import Progress
 from lookup.store import Store
 from pipeline import service, suppression
+from pipeline.access import Access
 from pipeline.errors import ConfigError
 from pipeline.service import Health
 from pipeline.suppression import Choice, Facts, Span, Suppression
@@ -79,7 +80,7 @@ def follower() -> FakeFollower:
 
 @pytest.fixture
 async def client(store: Store, follower: FakeFollower) -> AsyncIterator[Client]:
-    runner = await service.serve(api.build(store, follower), "127.0.0.1", 0, shutdown_timeout=1.0)
+    runner = await service.serve(api.build(store, follower, Access(None)), "127.0.0.1", 0, shutdown_timeout=1.0)
     try:
         async with aiohttp.ClientSession() as session:
             yield Client(session, "http://{}:{}".format(*runner.addresses[0][:2]))

@@ -27,6 +27,7 @@ PURE = {
     "pipeline/letters.py",
     "pipeline/settings.py",
     "pipeline/suppression.py",
+    "pipeline/tokens.py",
     "pipeline/topics.py",
     "ingress/accept.py",
     "ingress/delivery.py",

@@ -1,0 +1,115 @@
+"""Who may use the surfaces of a service that are for operators: its metrics, the details of its health, the list.
+
+A shell over a file and aiohttp; `tokens` holds the rules. On this machine alone everybody may, unless there is a file
+of tokens. What binds elsewhere needs one. The file is read again when it changes, so tokens come and go without a
+restart.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from pipeline import tokens
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from pipeline.tokens import Scope, Token
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Access:
+    """Decides over requests. Made by `of`, or with None for everybody."""
+
+    def __init__(self, file: Path | None) -> None:
+        """Raises ConfigError if the file cannot be read, or a line of it is no token."""
+        self._file = file
+        self._seen: tuple[int, int] | None = None
+        self._tokens: tuple[Token, ...] = ()
+        if file is not None:
+            self._seen, self._tokens = _stamp(file), _read(file)
+
+    def allows(self, request: web.Request, scope: Scope = "read") -> bool:
+        """Whether whoever asks may do that."""
+        return self._file is None or any(found.may(scope) for found in self._holders(request))
+
+    def guarded(self, handler: Handler, scope: Scope = "read") -> Handler:
+        """The handler, for those who may: 401 without a token that is known, 403 with one of too small a scope."""
+
+        async def guard(request: web.Request) -> web.StreamResponse:
+            if self.allows(request, scope):
+                return await handler(request)
+            if self._holders(request):
+                return _refusal(403, f"this token may not {scope}")
+            return _refusal(401, "an operator's token is missing or unknown: Authorization: Bearer …")
+
+        return guard if self._file is not None else handler
+
+    def _holders(self, request: web.Request) -> list[Token]:
+        self._look()
+        found = tokens.holder(self._tokens, request.headers.get("Authorization"))
+        return [found] if found else []
+
+    def _look(self) -> None:
+        """Read the file again if it changed; one that cannot be read changes nothing."""
+        if self._file is None:
+            return
+        try:
+            stamp = _stamp(self._file)
+            if stamp != self._seen:
+                self._seen = stamp
+                self._tokens = _read(self._file)
+                log.info("operators' tokens read again", tokens=len(self._tokens))
+        except ConfigError as error:
+            log.error("operators' tokens cannot be read, the former ones stay", reason=str(error))
+
+
+def of(settings: Settings, host: str, name: str) -> Access:
+    """The access to a service that binds to this host; name is that of the setting.
+
+    Raises ConfigError if others than this machine could reach it and there are no tokens.
+    """
+    if settings.operator_tokens_file:
+        return Access(Path(settings.operator_tokens_file))
+    if not _is_loopback(host):
+        raise ConfigError(
+            f"{name} is {host!r}, so others could reach it: make tokens with `postlog token NAME --file FILE` and "
+            f"set OPERATOR_TOKENS_FILE to that file, or set {name} to 127.0.0.1"
+        )
+    return Access(None)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise ConfigError(f"OPERATOR_TOKENS_FILE: {file}: {error.strerror}; make it with postlog token") from None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _read(file: Path) -> tuple[Token, ...]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"OPERATOR_TOKENS_FILE: {file} cannot be read: {error}") from None
+    return tokens.parse(text, str(file))
+
+
+def _refusal(status: int, text: str) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return web.json_response({"error": text}, status=status, headers=headers)
