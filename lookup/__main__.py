@@ -65,8 +65,7 @@ async def work(settings: Settings) -> None:
 
 async def tombstone_life(settings: Settings, topics: Topics) -> int:
     """How long the suppressions topic keeps a tombstone at least, in ms."""
-    async with kafka.admin(settings) as client:
-        live = await kafka.live_topics(client, topics)
+    live = await kafka.ask(settings, lambda client: kafka.live_topics(client, topics))
     return int(live[topics.suppressions.name].config["delete.retention.ms"])
 
 

@@ -6,10 +6,10 @@ A shell over aiokafka's admin client; `pipeline.topics` holds the rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import stamina
 import structlog
@@ -23,6 +23,8 @@ from pipeline.settings import Settings
 from pipeline.topics import Difference, Live, Topics
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: Largest request a producer of ours sends: a dead letter with a body of the size limit, in bytes.
 LARGEST_REQUEST = 4 * 1024 * 1024
@@ -116,11 +118,36 @@ def lane_id(group: str, partition: int) -> str:
     return f"{group}-{partition}"
 
 
+async def ask(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+    """The answer to a question that changes nothing, asked again while a part of the cluster is away.
+
+    aiokafka's admin client asks any broker it has heard of, also one that is down.
+
+    Raises KafkaUnavailable when there was no answer within KAFKA_WAIT_SECONDS.
+    """
+    try:
+        async for attempt in stamina.retry_context(
+            on=_may_pass, timeout=settings.kafka_wait_seconds, attempts=None, wait_max=2.0
+        ):
+            with attempt:
+                async with admin(settings) as client:
+                    return await question(client)
+    except KafkaError as error:
+        raise KafkaUnavailable(
+            f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {settings.kafka_wait_seconds:g} s "
+            f"({error!r}): are enough of its brokers up?"
+        ) from None
+    raise AssertionError("a retry ends with an answer or an error")
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and error.retriable
+
+
 async def check(settings: Settings) -> list[Difference]:
     """How the live cluster differs from topics.yaml. Raises ConfigError, KafkaUnavailable."""
     topics = topics_of(settings)
-    async with admin(settings) as client:
-        return rules.differences(topics, await live_topics(client, topics))
+    return rules.differences(topics, await ask(settings, lambda client: live_topics(client, topics)))
 
 
 async def apply(settings: Settings) -> tuple[list[str], list[Difference]]:
@@ -173,8 +200,7 @@ async def require_topics(settings: Settings) -> Topics:
 
 async def cluster_id(settings: Settings) -> str:
     """The cluster's own id; local state is kept apart by it, since offsets of another cluster mean nothing here."""
-    async with admin(settings) as client:
-        described = await client.describe_cluster()
+    described = await ask(settings, lambda client: client.describe_cluster())
     return str(described.get("cluster_id") or "unknown")
 
 

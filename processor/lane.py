@@ -242,8 +242,10 @@ class Lane:
 
     async def _offsets(self, reader: AIOKafkaConsumer) -> tuple[int | None, int, int]:
         """The committed offset, the oldest one on the log, and the one after its newest; its bounds are noted."""
-        async with kafka.admin(self._site.settings) as admin:
-            offsets = await admin.list_consumer_group_offsets(self._site.group, partitions=[self._source])
+        offsets = await kafka.ask(
+            self._site.settings,
+            lambda admin: admin.list_consumer_group_offsets(self._site.group, partitions=[self._source]),
+        )
         found = offsets[self._source]
         committed = found.offset if found.offset >= 0 else None
         try:
