@@ -54,6 +54,10 @@ bench-processor: $(READY) ## events per second of the whole processor from a fil
 drill: $(READY) ## failing addresses and outages at the real pace, checked and measured (8 minutes)
 	@$(BIN)/python -m bench.drill $(ARGS)
 
+.PHONY: drill-spool
+drill-spool: $(READY) ## Kafka is away for five minutes, and the ingress spools (7 minutes)
+	@$(BIN)/python -m bench.spool $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
 	@$(BIN)/python -m tests.chaos $(ARGS)

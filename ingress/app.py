@@ -43,7 +43,9 @@ async def main(settings: Settings) -> None:
     providers = [(provider, provider.secrets(settings)) for provider in PROVIDERS.values()]
     allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
     stop = await service.stop_requested()
-    topics = await service.unless_stopped(stop, kafka.require_topics(settings))
+    # With a spool it serves also while Kafka is away, and compares the topics when that is back.
+    spooled = kafka.topics_of(settings) if settings.ingress_spool_dir else None
+    topics = spooled or await service.unless_stopped(stop, kafka.require_topics(settings))
     if topics is None:
         return
     require_room(settings, topics)
@@ -69,7 +71,7 @@ async def main(settings: Settings) -> None:
     finally:
         await written.stop()
     if written.failed.is_set():
-        raise KafkaUnavailable("the producer failed")
+        raise written.error
 
 
 #: What a record holds besides the provider's bytes: our fields, the texts that are copied out of them, headers.
@@ -122,8 +124,8 @@ class Ingress:
 
     def ready(self) -> Health:
         """Whether deliveries can be accepted: the producer knows the events topic, and we are not draining."""
-        knows = self._log.ready()
-        return Health(ok=knows and not self.draining, details={"kafka": knows, "draining": self.draining})
+        details = {"kafka": self._log.knows_topics(), "draining": self.draining}
+        return Health(ok=self._log.ready() and not self.draining, details=details)
 
     def _handler(
         self, provider: Provider, secrets: tuple[bytes, ...]

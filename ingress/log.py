@@ -1,22 +1,28 @@
 """Is it in Kafka? The producer, and how long we are willing to wait for it.
 
 A shell over aiokafka. Idempotent, so its own retries neither double nor reorder; not transactional, because the
-processor relies on contiguous offsets.
+processor relies on contiguous offsets. With a spool, what Kafka cannot take in time is kept on this machine's disk,
+and from then on everything goes behind it, until the spool is empty again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingress import metrics
+from ingress import spool as spools
 from ingress.accept import Outgoing
+from ingress.drain import drain
+from ingress.spool import Spool
+from ingress.spooling import Limits
 from pipeline import kafka
-from pipeline.errors import KafkaUnavailable
+from pipeline.errors import KafkaUnavailable, PostlogError
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
@@ -24,52 +30,89 @@ log = structlog.get_logger(__name__)
 
 
 class Log:
-    """Between start and stop. `failed` is set once the producer cannot go on: then the process must end."""
+    """Between start and stop. `failed` is set once it cannot go on: then the process must end.
+
+    error  why, once it failed
+    """
 
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self.failed = asyncio.Event()
+        self.error: Exception = KafkaUnavailable("the producer failed")
+        self._settings = settings
         self._names = {"events": topics.events.name, "dead_letters": topics.dead_letters.name}
         self._stop_seconds = settings.ingress_drain_seconds
         self._deadline = settings.ingress_deadline_seconds
         self._most = settings.ingress_max_pending
         self._pending = 0
-        self._producer = AIOKafkaProducer(
-            **kafka.client_options(settings),
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=128 * 1024,
-            max_request_size=kafka.LARGEST_REQUEST,
-        )
+        self._spool: Spool | None = None
+        self._connected = False
+        self._background: asyncio.Task[None] | None = None
+        self._producer = self._new_producer()
 
     async def start(self) -> bool:
-        """Connect, and learn where the topics' partitions are; True."""
-        await self._producer.start()
-        for name in self._names.values():
-            await self._producer.partitions_for(name)
+        """Connect, and learn where the topics' partitions are; True. With a spool that is done in the background.
+
+        Raises ConfigError if the spool cannot be used.
+        """
+        settings = self._settings
+        if not settings.ingress_spool_dir:
+            await self._connect()
+            return True
+        limits = Limits(settings.ingress_spool_max_bytes, settings.ingress_spool_max_seconds)
+        self._spool, left = spools.claim(Path(settings.ingress_spool_dir), settings.topic_prefix, limits)
+        log.info("spool open", folder=str(self._spool.folder), records=self._spool.rows, left_behind=len(left))
+        self._background = asyncio.create_task(self._empty(self._spool, left))
+        self._background.add_done_callback(self._background_ended)
         return True
 
     async def stop(self) -> None:
         """Send what waits, then disconnect; within INGRESS_DRAIN_SECONDS.
 
-        While Kafka does not answer an idempotent producer would try for ever. Nobody was told 200 for what is left.
+        While Kafka does not answer an idempotent producer would try for ever. Nobody was told 200 for what is left,
+        but for what is in the spool: that is sent after the next start.
         """
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.wait([self._background])
         stopping = asyncio.ensure_future(self._producer.stop())
         done, _ = await asyncio.wait([stopping], timeout=self._stop_seconds)
         if not done:
             log.warning("Kafka does not answer, leaving records unsent", events=self._pending)
             stopping.cancel()
+        if self._spool is not None:
+            if self._spool.rows:
+                log.warning("records stay in the spool until the next start", records=self._spool.rows)
+            await self._spool.close()
 
     def ready(self) -> bool:
+        """Whether events can be kept: we know where to write them, or there is a spool."""
+        return not self.failed.is_set() and (self._spool is not None or self.knows_topics())
+
+    def knows_topics(self) -> bool:
         """Whether we know where to write events."""
-        cluster = self._producer.client.cluster
-        return not self.failed.is_set() and bool(cluster.partitions_for_topic(self._names["events"]))
+        return bool(self._producer.client.cluster.partitions_for_topic(self._names["events"]))
 
     async def append(self, records: Sequence[Outgoing]) -> None:
-        """Return once every record is acknowledged by all in-sync replicas.
+        """Return once every record is acknowledged by all in-sync replicas, or synced into the spool.
 
         Raises KafkaUnavailable if that is not known within the deadline. Some or all of the records may still get
-        there: the provider sends the delivery again, and what came twice is dropped as a duplicate.
+        there: the provider sends the delivery again, and what came twice is dropped as a duplicate. The same holds
+        for what is spooled after its deadline.
         """
+        spool = self._spool
+        if spool is None:
+            await self._append(records)
+            return
+        # Behind what is spooled already, or it would overtake.
+        if self._connected and not spool.filled.is_set():
+            try:
+                await self._append(records)
+                return
+            except KafkaUnavailable as error:
+                log.debug("spooling", reason=str(error))
+        await spool.append(records)
+
+    async def _append(self, records: Sequence[Outgoing]) -> None:
         # One delivery that is larger than the limit still gets its turn alone.
         if self._pending and self._pending + len(records) > self._most:
             raise KafkaUnavailable(f"{self._pending} events are waiting for Kafka already")
@@ -99,6 +142,43 @@ class Log:
         # Retrieved here too, for when nobody waits any more.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
+
+    async def _empty(self, own: Spool, left: Sequence[Spool]) -> None:
+        """Connect, however long that takes; then keep the spool empty, after those that others left behind."""
+        while not self._connected:
+            try:
+                await kafka.require_topics(self._settings)
+                await self._connect()
+            except (KafkaUnavailable, KafkaError) as error:
+                log.warning("Kafka is away, deliveries go into the spool", reason=str(error))
+                await self._producer.stop()
+                self._producer = self._new_producer()
+        for each in left:
+            await drain(each, self._producer, self._names, until_empty=True)
+            await each.discard()
+        await drain(own, self._producer, self._names)
+
+    async def _connect(self) -> None:
+        await self._producer.start()
+        for name in self._names.values():
+            await self._producer.partitions_for(name)
+        self._connected = True
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("what is in the spool cannot be sent, ending this process", error=repr(error))
+            known = isinstance(error, PostlogError)
+            self.error = error if known else KafkaUnavailable(f"Kafka refused: {error!r}")  # type: ignore[assignment]
+            self.failed.set()
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **kafka.client_options(self._settings),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=128 * 1024,
+            max_request_size=kafka.LARGEST_REQUEST,
+        )
 
     def _count(self, change: int) -> None:
         self._pending += change

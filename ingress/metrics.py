@@ -14,6 +14,13 @@ OUTCOMES = ("accepted", "handshake", "bad_signature", "stale", "too_large", "too
 EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
 DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
 PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")
+SPOOLED = Gauge("postlog_ingress_spooled_records", "records in the spool", multiprocess_mode="livesum")
+SPOOLED_BYTES = Gauge("postlog_ingress_spooled_bytes", "bytes in the spool", multiprocess_mode="livesum")
+SPOOL_OLDEST = Gauge(
+    "postlog_ingress_spool_oldest_timestamp_seconds",
+    "when the oldest record in the spool was taken; 0: it is empty",
+    multiprocess_mode="livemax",
+)
 ACKNOWLEDGE = Histogram(
     "postlog_ingress_acknowledge_seconds",
     "from the complete body to Kafka's acknowledgement of all its events",

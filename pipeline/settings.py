@@ -99,6 +99,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(description="set by the ingress for its own processes when there are several; leave it unset")
     ] = ""
 
+    ingress_spool_dir: Annotated[
+        str,
+        Meta(description="folder for deliveries that Kafka cannot take in time; none: they are answered 503"),
+    ] = ""
+    ingress_spool_max_bytes: Annotated[Count, Meta(description="bytes a process' spool may hold")] = 1024**3
+    ingress_spool_max_seconds: Annotated[
+        Seconds, Meta(description="nothing more is spooled while the oldest record has waited for longer")
+    ] = 86_400.0
     processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
     processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
     processor_session_timeout_seconds: Annotated[

@@ -42,6 +42,9 @@ class MemoryLog:
     def ready(self) -> bool:
         return not self.away
 
+    def knows_topics(self) -> bool:
+        return not self.away
+
     async def append(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise KafkaUnavailable("away")

@@ -32,6 +32,7 @@ PURE = {
     "ingress/accept.py",
     "ingress/delivery.py",
     "ingress/signatures.py",
+    "ingress/spooling.py",
     "ingress/providers/__init__.py",
     "ingress/providers/nexuspromail.py",
     "processor/bounds.py",

@@ -1,0 +1,92 @@
+"""Sends what is in a spool to Kafka, in order.
+
+A shell over aiokafka. A partition gets one batch at a time, which Kafka takes as a whole or not: so whatever fails
+and is sent again, no record of an address overtakes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.partitioner import DefaultPartitioner
+
+from ingress.spool import Spool
+from ingress.spooling import Row
+
+log = structlog.get_logger(__name__)
+
+#: Rows that are looked at for one round of batches.
+ROWS = 2_000
+#: Seconds before a round that failed is tried again.
+PAUSE = 0.5
+
+Numbered = tuple[int, Row]
+
+
+async def drain(
+    spool: Spool, producer: AIOKafkaProducer, names: Mapping[str, str], *, until_empty: bool = False
+) -> None:
+    """Send what is in the spool, and what comes into it, for good or until it is empty.
+
+    names  of the topics, by role
+
+    Raises KafkaError if Kafka refuses something for good: then it stays in the spool.
+    """
+    partitioner = DefaultPartitioner()
+    sent = 0
+    while not until_empty or spool.rows:
+        await spool.filled.wait()
+        rows = spool.head(ROWS)
+        if not rows:
+            spool.settle()  # rows that are being written, or could not be
+            await asyncio.sleep(0.01)
+            continue
+        try:
+            taken = await _round(rows, producer, names, partitioner)
+        except KafkaError as error:
+            if not error.retriable and not isinstance(error, KafkaTimeoutError):
+                raise
+            log.warning("the spool waits for Kafka", records=spool.rows, reason=str(error) or type(error).__name__)
+            await asyncio.sleep(PAUSE)
+            continue
+        spool.drop(taken)
+        sent += len(taken)
+        if not spool.filled.is_set():
+            log.info("the spool is empty again", sent=sent)
+            sent = 0
+        # Others have their turn: rows are read and dropped without any waiting.
+        await asyncio.sleep(0)
+
+
+async def _round(
+    rows: Sequence[Numbered], producer: AIOKafkaProducer, names: Mapping[str, str], partitioner: DefaultPartitioner
+) -> Sequence[Numbered]:
+    """Send one batch to each partition, as many of the rows as fit; those that were sent."""
+    batches: dict[TopicPartition, Any] = {}
+    taken = len(rows)
+    for index, (_, row) in enumerate(rows):
+        record, topic = row.record, names[row.record.topic]
+        numbers = sorted(await producer.partitions_for(topic))
+        place = TopicPartition(topic, partitioner(record.key, numbers, numbers))
+        if place not in batches:
+            batches[place] = producer.create_batch()
+        added = batches[place].append(
+            key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
+        )
+        if added is None:  # the rest has to wait, or it would overtake this one
+            taken = index
+            break
+    futures = []
+    for place, batch in batches.items():
+        batch.close()
+        if batch.record_count():
+            futures.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+    await asyncio.wait(futures)
+    for failure in [failure for future in futures if (failure := future.exception())]:
+        raise failure
+    return rows[:taken]
