@@ -14,7 +14,7 @@ from itertools import islice
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from pipeline import contract, kafka, operators
+from pipeline import contract, kafka, operators, security
 from pipeline.contract import Event
 from pipeline.errors import KafkaUnavailable
 from pipeline.settings import Settings
@@ -46,6 +46,8 @@ async def append(
         finally:
             await producer.stop()
     except (KafkaError, OSError) as error:
+        if denied := security.denied(error):
+            raise denied from None
         raise KafkaUnavailable(f"Kafka did not take all of it, {done} are written ({error!r}): try again.") from None
     return done
 

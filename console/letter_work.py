@@ -20,7 +20,7 @@ from console import dead_letters, letter_view, letters, redrive
 from console.letter_options import Choice
 from console.letters import Index, Refused
 from console.redrive import Order, Outcome, Redrive
-from pipeline import kafka
+from pipeline import kafka, security
 from pipeline import letters as states
 from pipeline.errors import PostlogError
 from pipeline.letters import Action
@@ -36,7 +36,7 @@ def asked(question: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(question)
     except KafkaError as error:
-        raise PostlogError(f"Kafka refused: {error or type(error).__name__}") from None
+        raise security.told(error) from None
 
 
 async def index_of(settings: Settings) -> Index:

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from console import dead_letters, redrives
 from console.letters import Index, Letter, Refused, may_redrive
 from console.redrives import Sending
-from pipeline import contract, kafka, letters
+from pipeline import contract, kafka, letters, security
 from pipeline.errors import LetterRefused, PostlogError
 from pipeline.letters import Action, LetterState
 from pipeline.settings import Settings
@@ -176,7 +176,8 @@ class Redrive:
     def _stopped(self, error: BaseException) -> PostlogError:
         if not isinstance(error, KafkaError):
             raise error
+        reason = security.denied(error) or f"Kafka refused a record: {error!r}."
         return PostlogError(
-            f"Kafka refused a record: {error!r}. {len(self.outcome.sent)} letters were sent and are noted, the "
+            f"{reason} {len(self.outcome.sent)} letters were sent and are noted, the "
             "others are as they were: mend it and run this again."
         )

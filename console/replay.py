@@ -18,6 +18,7 @@ from console import options, rebuild, replay_report, rewind, vacancy
 from console.group import Group, open_group
 from console.rewind import Move, Partition
 from console.running import Folder
+from pipeline import security
 from pipeline.errors import PostlogError
 from pipeline.settings import Settings
 
@@ -203,7 +204,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
     except KafkaError as error:
-        raise PostlogError(f"Kafka refused: {error or type(error).__name__}") from None
+        raise security.told(error) from None
 
 
 async def _replay(settings: Settings, wish: Wish) -> None:

@@ -23,7 +23,7 @@ from console.running import Folder
 from console.stack import Stack
 from console.view import View, progress, view
 from pipeline import settings as environment
-from pipeline.errors import BrokerStartFailed, TopicsMismatch
+from pipeline.errors import BrokerStartFailed, ConfigError, TopicsMismatch
 from pipeline.settings import Settings
 
 TICK = 0.25
@@ -68,6 +68,11 @@ class System:
         Raises ConfigError, BrokerStartFailed, KafkaUnavailable.
         """
         wish = self.wish
+        if wish.kafka_port is not None and wish.settings.kafka_security != "PLAINTEXT":
+            raise ConfigError(
+                f"KAFKA_SECURITY is {wish.settings.kafka_security}, and the local Kafka has neither TLS nor users: "
+                f"name your brokers in {broker.VARIABLE}, or unset it."
+            )
         # Checked first: a person shall not wait for Kafka to learn of a wrong secret or a taken port.
         secret = wish.settings.webhook_secret or wish.folder.secret_or_new()
         environment.webhook_secrets(msgspec.structs.replace(wish.settings, webhook_secret=secret))

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from console import options
 from console.running import Folder
-from pipeline import kafka
-from pipeline.errors import PostlogError
+from pipeline import kafka, security
 from pipeline.settings import Settings
 from pipeline.topics import Difference
 
@@ -87,7 +86,7 @@ def _asked(question: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(question)
     except KafkaError as error:
-        raise PostlogError(f"Kafka refused: {error or type(error).__name__}") from None
+        raise security.told(error) from None
 
 
 def show(differences: Iterable[Difference]) -> None:

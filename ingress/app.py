@@ -71,7 +71,7 @@ async def main(settings: Settings) -> None:
     finally:
         await written.stop()
     if written.failed.is_set():
-        raise written.error
+        raise written.error from written.reason
 
 
 #: What a record holds besides the provider's bytes: our fields, the texts that are copied out of them, headers.

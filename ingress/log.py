@@ -32,12 +32,14 @@ log = structlog.get_logger(__name__)
 class Log:
     """Between start and stop. `failed` is set once it cannot go on: then the process must end.
 
-    error  why, once it failed
+    error   what to end it with, once it failed
+    reason  what that follows from
     """
 
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self.failed = asyncio.Event()
-        self.error: Exception = KafkaUnavailable("the producer failed")
+        self.error: PostlogError = KafkaUnavailable("the producer failed")
+        self.reason: BaseException | None = None
         self._settings = settings
         self._names = {"events": topics.events.name, "dead_letters": topics.dead_letters.name}
         self._stop_seconds = settings.ingress_drain_seconds
@@ -167,8 +169,8 @@ class Log:
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.error("what is in the spool cannot be sent, ending this process", error=repr(error))
-            known = isinstance(error, PostlogError)
-            self.error = error if known else KafkaUnavailable(f"Kafka refused: {error!r}")  # type: ignore[assignment]
+            self.error = error if isinstance(error, PostlogError) else KafkaUnavailable(f"Kafka refused: {error!r}")
+            self.reason = error
             self.failed.set()
 
     def _new_producer(self) -> AIOKafkaProducer:
@@ -188,5 +190,6 @@ class Log:
         if not getattr(error, "retriable", False):
             # An idempotent producer that lost its place cannot go on without a risk of gaps or repeats.
             log.error("the producer failed, ending this process", error=repr(error))
+            self.reason = error
             self.failed.set()
         return KafkaUnavailable(f"Kafka refused: {error!r}")

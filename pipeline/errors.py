@@ -19,6 +19,13 @@ class KafkaUnavailable(PostlogError):
     """Kafka did not answer in time. Exit 1: whoever supervises starts us again."""
 
 
+class KafkaRefused(ConfigError):
+    """Kafka and we do not trust each other, or it does not let us do what we need. Refuse to start (exit 2).
+
+    The message names what was refused, by whom, and the setting or the ACL that mends it.
+    """
+
+
 class BadSignature(PostlogError):
     """Not authentic. Answer 401; nothing of the delivery may reach Kafka but the count."""
 

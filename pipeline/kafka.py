@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from pipeline import security
 from pipeline import topics as rules
 from pipeline.errors import KafkaUnavailable, TopicsMismatch
 from pipeline.settings import Settings
@@ -33,10 +34,11 @@ LEAVE_SECONDS = 2.0
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """Options that every aiokafka client takes."""
+    """Options that every aiokafka client takes. Raises ConfigError if those of TLS or SASL cannot be used."""
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "client_id": f"{settings.topic_prefix}postlog",
+        **security.options(settings),
     }
 
 
@@ -55,7 +57,8 @@ def topics_of(settings: Settings) -> Topics:
 async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client of a cluster that answers.
 
-    Raises KafkaUnavailable when none does within KAFKA_WAIT_SECONDS.
+    Raises KafkaUnavailable when none does within KAFKA_WAIT_SECONDS, and at once KafkaRefused when one does not let
+    us in: no waiting mends that.
     """
     try:
         async for attempt in stamina.retry_context(
@@ -66,7 +69,7 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     except (KafkaError, OSError) as error:
         raise KafkaUnavailable(
             f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {settings.kafka_wait_seconds:g} s "
-            f"({error}): is it up, and is KAFKA_BOOTSTRAP_SERVERS right?"
+            f"({error}): is it up, are KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY={settings.kafka_security} right?"
         ) from None
     try:
         yield client
@@ -78,8 +81,10 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
     client = AIOKafkaAdminClient(**client_options(settings))
     try:
         await client.start()
-    except BaseException:
+    except BaseException as error:
         await client.close()
+        if isinstance(error, KafkaError | ValueError) and (refused := await security.refusal(settings)):
+            raise refused from None
         raise
     return client
 
@@ -133,6 +138,8 @@ async def ask(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awai
                 async with admin(settings) as client:
                     return await question(client)
     except KafkaError as error:
+        if not error.retriable:
+            raise
         raise KafkaUnavailable(
             f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {settings.kafka_wait_seconds:g} s "
             f"({error!r}): are enough of its brokers up?"

@@ -21,7 +21,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from pipeline import logs
+from pipeline import logs, security
 from pipeline import settings as environment
 from pipeline.access import Access
 from pipeline.errors import ConfigError, PostlogError
@@ -157,12 +157,15 @@ def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[
     except ConfigError as error:
         log.error("refused to start", service=service, error=str(error))
         return REFUSED
-    except PostlogError as error:
-        log.error("stopped", service=service, error=f"{type(error).__name__}: {error}")
-        return FAILED
     except KeyboardInterrupt:
         return 0
-    except Exception:
-        log.exception("stopped by a bug", service=service)
+    except Exception as error:
+        if denied := security.denied(error):
+            log.error("refused by Kafka", service=service, error=str(denied))
+            return REFUSED
+        if isinstance(error, PostlogError):
+            log.error("stopped", service=service, error=f"{type(error).__name__}: {error}")
+        else:
+            log.exception("stopped by a bug", service=service)
         return FAILED
     return 0

@@ -20,6 +20,10 @@ Count = Annotated[int, Meta(ge=1)]
 
 #: Every secret must be at least this long: HMAC-SHA256 with an empty key verifies what anybody signs.
 SHORTEST_SECRET = 8
+#: Settings whose values nobody may read in a log, an error or a representation.
+SECRET = frozenset(
+    {"webhook_secret", "connector_http_secret", "connector_sql_url", "alert_urls", "kafka_sasl_password"}
+)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +38,29 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kafka_wait_seconds: Annotated[
         Seconds, Meta(description="how long a starting service waits for Kafka before it exits with 1")
     ] = 60.0
+    kafka_security: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Meta(
+            description="how to talk to the brokers, Kafka's `security.protocol`; `SASL_SSL` or `SSL` in production"
+        ),
+    ] = "PLAINTEXT"
+    kafka_tls_ca: Annotated[
+        str, Meta(description="PEM file of who signs the brokers' certificates; empty: whom this system trusts")
+    ] = ""
+    kafka_tls_cert: Annotated[
+        str, Meta(description="PEM file of our own certificate with its chain, for brokers that ask for one (mTLS)")
+    ] = ""
+    kafka_tls_key: Annotated[
+        str, Meta(description="PEM file of its key, not encrypted; empty: it is in KAFKA_TLS_CERT")
+    ] = ""
+    kafka_sasl_mechanism: Annotated[
+        Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"], Meta(description="how to prove the password")
+    ] = "SCRAM-SHA-512"
+    kafka_sasl_username: Annotated[str, Meta(description="who we are to the brokers")] = ""
+    kafka_sasl_password: Annotated[str, Meta(description="our password there")] = ""
+    kafka_sasl_password_file: Annotated[
+        str, Meta(description="or the file that holds it and nothing else; it is read again for every new client")
+    ] = ""
     topics_file: Annotated[
         str, Meta(description="path of topics.yaml; empty means the one that comes with postlog")
     ] = ""
@@ -169,6 +196,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lookup_host: Annotated[str, Meta(description="address the lookup API binds to")] = "127.0.0.1"
     lookup_port: Annotated[Port, Meta(description="port the lookup API binds to")] = 8083
 
+    def __repr__(self) -> str:
+        """What differs from the defaults; of a secret only that it is set."""
+        changed = {
+            field.name: value
+            for field in msgspec.structs.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+        shown = [f"{name}={'…' if name in SECRET else repr(value)}" for name, value in changed.items()]
+        return f"Settings({', '.join(shown)})"
+
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Settings from environment variables; an empty variable counts as not set.
@@ -186,14 +223,54 @@ def load(environ: Mapping[str, str]) -> Settings:
             msgspec.convert({name: value}, Settings, strict=False)
         except msgspec.ValidationError as error:
             reason = str(error).split(" - at ")[0] + _allowed(name)
-            raise ConfigError(f"{name.upper()} is {value!r}: {reason}. Correct the variable, or unset it.") from None
-    return msgspec.convert(given, Settings, strict=False)
+            shown = "set" if name in SECRET else repr(value)
+            raise ConfigError(f"{name.upper()} is {shown}: {reason}. Correct the variable, or unset it.") from None
+    loaded = msgspec.convert(given, Settings, strict=False)
+    require_one_way_in(loaded)
+    return loaded
 
 
 def _allowed(name: str) -> str:
     """The values a setting may have, as the end of a sentence; nothing if they are not few."""
     choices = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][name].get("enum")
     return f", expected one of {', '.join(sorted(choices))}" if choices else ""
+
+
+def require_one_way_in(settings: Settings) -> None:
+    """The settings of Kafka's security must fit together: one that would be ignored is one that somebody relies on.
+
+    Raises ConfigError naming the variable and the cure.
+    """
+    way = settings.kafka_security
+    credentials = ("kafka_sasl_username", "kafka_sasl_password", "kafka_sasl_password_file")
+    if not way.startswith("SASL_"):
+        _require_unset(settings, credentials, "SASL_SSL")
+    if not way.endswith("SSL"):
+        files = ("kafka_tls_ca", "kafka_tls_cert", "kafka_tls_key")
+        _require_unset(settings, files, way.replace("PLAINTEXT", "SSL"))
+    if settings.kafka_tls_key and not settings.kafka_tls_cert:
+        raise ConfigError("KAFKA_TLS_KEY is set and KAFKA_TLS_CERT is not: name the certificate of that key there.")
+    if way.startswith("SASL_"):
+        _require_credentials(settings)
+
+
+def _require_unset(settings: Settings, names: tuple[str, ...], cure: str) -> None:
+    for name in names:
+        if getattr(settings, name):
+            raise ConfigError(
+                f"{name.upper()} is set, but with KAFKA_SECURITY={settings.kafka_security} nothing would use it: "
+                f"set KAFKA_SECURITY={cure}, or unset it."
+            )
+
+
+def _require_credentials(settings: Settings) -> None:
+    needed = f"KAFKA_SECURITY={settings.kafka_security} needs"
+    if not settings.kafka_sasl_username:
+        raise ConfigError(f"KAFKA_SASL_USERNAME is not set: {needed} a user and a password.")
+    if bool(settings.kafka_sasl_password) == bool(settings.kafka_sasl_password_file):
+        raise ConfigError(
+            f"{needed} a password from one place: set either KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE."
+        )
 
 
 def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:

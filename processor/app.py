@@ -17,14 +17,14 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
-from pipeline import access, kafka, service
+from pipeline import access, kafka, security, service
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 from processor import plugins
 from processor.lane import Site
 from processor.lanes import Lanes
-from processor.transport import BatchApp, Untouched
+from processor.transport import BatchApp, Untouched, credentials
 from processor.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,7 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
         site.group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
         broker_client_id=site.group,
+        broker_credentials=credentials(security.options(settings)),
         broker_session_timeout=settings.processor_session_timeout_seconds,
         broker_heartbeat_interval=settings.processor_session_timeout_seconds / 3.5,
         broker_rebalance_timeout=settings.processor_session_timeout_seconds * 1.5,

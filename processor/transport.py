@@ -78,6 +78,19 @@ class BatchApp(faust.App):
         return BatchTransport(self.conf.broker_consumer, self)
 
 
+def credentials(options: Mapping[str, Any]) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """TLS and SASL as Faust takes them; it makes aiokafka's options of them again."""
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
 class Untouched(faust.Schema[Any, Any]):
     """Passes keys and values through: the lane decodes them, and decides what an undecodable one means."""
 
