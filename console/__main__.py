@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 import stamina.instrumentation
 
+from console.acls import acls
 from console.dlq import dlq
 from console.environment import settings
 from console.fetch import bearer
@@ -60,6 +61,7 @@ def main(ctx: click.Context) -> None:
       postlog replay --from 2h                          process events again
       postlog dlq list                                  what could not be processed, and why
       postlog topics check                              is the cluster what topics.yaml says?
+      postlog acls                                      what each service needs on a Kafka with authorisation
       postlog settings                                  the environment variables
       postlog token grafana                             let somebody in from elsewhere
 
@@ -73,7 +75,7 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, dlq, replay, topics, settings, token):
+for command in (up, send, status, suppressions, dlq, replay, topics, acls, settings, token):
     main.add_command(command)
 
 

@@ -174,7 +174,15 @@ class LocalKafka:
             )
         self._ports = Ports(_free(self._ports.broker), _free(self._ports.controller))
         (self.folder / _PORTS).write_bytes(msgspec.json.encode(self._ports))
-        self._properties.write_text(file_text(server_properties(self._ports, str(self._data))))
+        self._properties.write_text(file_text(self._server_properties()))
+
+    def _server_properties(self) -> dict[str, str]:
+        """Kafka's settings; a subclass may have others."""
+        return server_properties(self._ports, str(self._data))
+
+    def _format_options(self) -> tuple[str, ...]:
+        """What else Kafka's tool is told when it formats the folder."""
+        return ()
 
     def _format(self) -> None:
         """Give the folder a cluster id. Kafka writes the file looked for last, so half a format is done again."""
@@ -184,7 +192,7 @@ class LocalKafka:
         while cluster.startswith("-"):  # one in 64 does, and Kafka's tool would take it for an option
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ("format", "--ignore-formatted", "-t", cluster, "-c", str(self._properties))
-        done = tool("kafka.tools.StorageTool", *arguments)
+        done = tool("kafka.tools.StorageTool", *arguments, *self._format_options())
         if done.returncode:
             raise BrokerStartFailed(f"Kafka cannot format {self._data}: {_tail(done.stdout + done.stderr)}")
 

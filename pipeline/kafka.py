@@ -6,7 +6,7 @@ A shell over aiokafka's admin client; `pipeline.topics` holds the rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,10 +15,11 @@ import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from pipeline import security
 from pipeline import topics as rules
+from pipeline.acls import Acl, needed
 from pipeline.errors import KafkaUnavailable, TopicsMismatch
 from pipeline.settings import Settings
 from pipeline.topics import Difference, Live, Topics
@@ -90,27 +91,42 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
 
 
 async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, Live]:
-    """What the cluster has of these topics, by name; a topic it does not have is left out."""
-    wanted = {topic.name: topic for topic in topics.all()}
-    there = [name for name in await client.list_topics() if name in wanted]
-    if not there:
-        return {}
-    described = {found["topic"]: found["partitions"] for found in await client.describe_topics(there)}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
-    configs: dict[str, dict[str, str]] = {}
-    for response in await client.describe_configs(resources):
-        for resource in response.to_object()["resources"]:
-            configs[resource["resource_name"]] = {
-                entry["config_names"]: entry["config_value"] for entry in resource["config_entries"]
-            }
+    """What the cluster has of these topics, by name; a topic it does not have is left out.
+
+    Raises TopicAuthorizationFailedError with the names of those that we may not see.
+    """
+    configs = await _configs(client, [topic.name for topic in topics.all()])
+    # Of these alone, because asking for a topic that is not there may create it.
+    asked = await client.describe_topics(list(configs)) if configs else []
+    _require_allowed(found["topic"] for found in asked if found["error_code"] == TopicAuthorizationFailedError.errno)
+    described = {found["topic"]: found["partitions"] for found in asked if not found["error_code"]}
     return {
         name: Live(
             partitions=len(partitions),
             replication=min((len(partition["replicas"]) for partition in partitions), default=0),
-            config=configs.get(name, {}),
+            config=configs[name],
         )
         for name, partitions in described.items()
     }
+
+
+async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The settings of the topics that are there, by name."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    answers = await client.describe_configs(resources)
+    found = [resource for answer in answers for resource in answer.to_object()["resources"]]
+    _require_allowed(r["resource_name"] for r in found if r["error_code"] == TopicAuthorizationFailedError.errno)
+    return {
+        resource["resource_name"]: {e["config_names"]: e["config_value"] for e in resource["config_entries"]}
+        for resource in found
+        if not resource["error_code"]
+    }
+
+
+def _require_allowed(hidden: Iterable[str]) -> None:
+    """A topic that we may not see looks like one that is missing, unless it is asked for by name."""
+    if names := frozenset(hidden):
+        raise TopicAuthorizationFailedError(names)
 
 
 def group_of(settings: Settings, service: Literal["processor", "alerter"]) -> str:
@@ -149,6 +165,14 @@ async def ask(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awai
 
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, KafkaError) and error.retriable
+
+
+def acls(settings: Settings) -> list[Acl]:
+    """What each service must be allowed on the cluster. Raises ConfigError."""
+    return needed(
+        topics_of(settings),
+        {"processor": group_of(settings, "processor"), "alerter": group_of(settings, "alerter")},
+    )
 
 
 async def check(settings: Settings) -> list[Difference]:

@@ -18,6 +18,7 @@ MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob
 IMPURE = {"aiohttp", "aiokafka", "faust", "mode", "rocksdict", "apprise", "subprocess", "socket", "uvloop", "stamina"}
 #: The modules that hold rules: values in, values out.
 PURE = {
+    "pipeline/acls.py",
     "pipeline/contract.py",
     "pipeline/deadletter.py",
     "pipeline/errors.py",
