@@ -28,10 +28,17 @@ def _principal(_: click.Context, __: click.Parameter, given: str) -> str:
 )
 @click.option("--only", multiple=True, type=click.Choice(rules.USERS), help="This user alone; may be repeated.")
 @click.option("--command-config", metavar="FILE", help="How kafka-acls.sh gets in: its --command-config.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/security.md.")
 @options.as_json
 @click.pass_obj
 def acls(
-    environ: options.Environ, *, principal: str, only: tuple[str, ...], command_config: str | None, as_json: bool
+    environ: options.Environ,
+    *,
+    principal: str,
+    only: tuple[str, ...],
+    command_config: str | None,
+    markdown: bool,
+    as_json: bool,
 ) -> None:
     """Print the kafka-acls.sh commands that allow each service what it needs, and nothing else.
 
@@ -47,6 +54,9 @@ def acls(
     found = [acl for acl in kafka.acls(settings) if not only or acl.user in only]
     if as_json:
         click.echo(msgspec.json.encode(found))
+        return
+    if markdown:
+        click.echo(rules.as_markdown(found))
         return
     where = ["--bootstrap-server", settings.kafka_bootstrap_servers]
     where += ["--command-config", command_config] if command_config else []

@@ -69,21 +69,48 @@ def _topics(user: User, topics: Topics) -> Iterator[Acl]:
             yield Acl(user, "topic", topic.name, "Create")
 
 
-def commands(acls: Sequence[Acl], principal: str, options: Sequence[str]) -> Iterator[str]:
-    """The lines of `kafka-acls.sh` that grant these, as few as they may be.
+class Grant(msgspec.Struct, frozen=True):
+    """One user may do all of these operations to all of these resources of a kind."""
 
-    principal  `User:{user}`, with the user put in
-    options    what says where the cluster is and who asks
-    """
+    user: User
+    resource: Resource
+    prefixed: bool
+    operations: tuple[Operation, ...]
+    names: tuple[str, ...]
+
+
+def grouped(acls: Sequence[Acl]) -> list[Grant]:
+    """The same, in as few grants as it takes; in the order of the users."""
     operations: dict[tuple[User, Resource, bool, str], list[Operation]] = defaultdict(list)
     for acl in acls:
         operations[acl.user, acl.resource, acl.prefixed, acl.name].append(acl.operation)
     names: dict[tuple[User, Resource, bool, tuple[Operation, ...]], list[str]] = defaultdict(list)
     for (user, resource, prefixed, name), several in operations.items():
         names[user, resource, prefixed, tuple(several)].append(name)
-    for (user, resource, prefixed, together), on in names.items():
-        words = ["kafka-acls.sh", *options, "--add", "--allow-principal", principal.format(user=user)]
-        words += [word for operation in together for word in ("--operation", operation)]
-        words += [word for name in on for word in (f"--{resource}", name)]
-        words += ["--resource-pattern-type", "prefixed"] if prefixed else []
+    return [
+        Grant(user, resource, prefixed, together, tuple(on))
+        for (user, resource, prefixed, together), on in names.items()
+    ]
+
+
+def commands(acls: Sequence[Acl], principal: str, options: Sequence[str]) -> Iterator[str]:
+    """The lines of `kafka-acls.sh` that grant these.
+
+    principal  `User:{user}`, with the user put in
+    options    what says where the cluster is and who asks
+    """
+    for grant in grouped(acls):
+        words = ["kafka-acls.sh", *options, "--add", "--allow-principal", principal.format(user=grant.user)]
+        words += [word for operation in grant.operations for word in ("--operation", operation)]
+        words += [word for name in grant.names for word in (f"--{grant.resource}", name)]
+        words += ["--resource-pattern-type", "prefixed"] if grant.prefixed else []
         yield shlex.join(words)
+
+
+def as_markdown(acls: Sequence[Acl]) -> str:
+    """The same as a table."""
+    lines = ["| user | may | on |", "|---|---|---|"]
+    for grant in grouped(acls):
+        on = ", ".join(f"`{name}{'*' if grant.prefixed else ''}`" for name in grant.names)
+        lines.append(f"| {grant.user} | {', '.join(grant.operations)} | {grant.resource} {on} |")
+    return "\n".join(lines)

@@ -15,7 +15,13 @@ import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from pipeline import security
 from pipeline import topics as rules
@@ -227,6 +233,23 @@ async def require_topics(settings: Settings) -> Topics:
         lines = [f"  {d.topic}: {d.what} is {d.cluster}, topics.yaml says {d.file}. {d.cure}" for d in found]
         raise TopicsMismatch("\n".join(["the cluster's topics are not what topics.yaml says:", *lines]))
     return topics_of(settings)
+
+
+async def require_group(settings: Settings, service: Literal["processor", "alerter"]) -> None:
+    """Return only if the service may look at its group: Faust would wait for ever, without a word, to join it.
+
+    Raises GroupAuthorizationFailedError with the group's name.
+    """
+    name = group_of(settings, service)
+    async with admin(settings) as client:
+        try:
+            await client.find_coordinator(name)
+        except GroupAuthorizationFailedError:
+            raise GroupAuthorizationFailedError(name) from None
+        except KafkaError as error:
+            # On a new cluster there is no coordinator yet; the consumer asks again by itself.
+            if not error.retriable:
+                raise
 
 
 async def cluster_id(settings: Settings) -> str:

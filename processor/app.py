@@ -65,7 +65,9 @@ async def main(settings: Settings) -> None:
 
 
 async def _look_around(settings: Settings) -> tuple[Topics, str]:
-    return await kafka.require_topics(settings), await kafka.cluster_id(settings)
+    topics = await kafka.require_topics(settings)
+    await kafka.require_group(settings, "processor")
+    return topics, await kafka.cluster_id(settings)
 
 
 def _collect_seldom() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import kafka
@@ -64,7 +64,7 @@ class Transactions:
         """
         try:
             async with self._producer.transaction():
-                sent = {topic: await self._send(topic, several) for topic, several in rows.items() if several}
+                sent = await self._send_all(rows)
                 ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
                 if source:
                     await self._producer.send_offsets_to_transaction(source, self._group)
@@ -75,9 +75,19 @@ class Transactions:
             ) from None
         return {topic: end for topic, end in zip(sent, ends, strict=True) if end is not None}
 
-    async def _send(self, topic: str, rows: Sequence[Row]) -> list[Sent]:
-        """Hand rows to the producer, in order, without waiting for their acknowledgement."""
-        sent: list[Sent] = []
+    async def _send_all(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Sent]]:
+        sent: dict[str, list[Sent]] = {topic: [] for topic, several in rows.items() if several}
+        try:
+            for topic, batches in sent.items():
+                await self._send(topic, rows[topic], batches)
+        except IllegalOperation:
+            # The transaction has failed meanwhile, which says nothing: what was sent before knows why.
+            await asyncio.gather(*[future for batches in sent.values() for future, _ in batches])
+            raise
+        return sent
+
+    async def _send(self, topic: str, rows: Sequence[Row], sent: list[Sent]) -> None:
+        """Hand rows to the producer, in order, without waiting for their acknowledgement; sent takes each batch."""
         builder = self._producer.create_batch()
         for key, value, headers in rows:
             if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
@@ -85,7 +95,6 @@ class Transactions:
                 builder = self._producer.create_batch()
                 builder.append(key=key, value=value, timestamp=None, headers=headers)
         sent.append(await self._send_batch(topic, builder))
-        return sent
 
     async def _send_batch(self, topic: str, builder: Any) -> Sent:
         builder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from console.local_kafka import LocalKafka
 from pipeline import kafka
 from pipeline.settings import Settings
 from tests.broker import open_broker
+from tests.e2e import secured
 from tests.e2e.system import System, running
 
 
@@ -20,7 +22,7 @@ from tests.e2e.system import System, running
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a broker that all tests share. Never stop it; `own_kafka` is for that."""
     folder = tmp_path_factory.mktemp("kafka")
-    with open_broker(folder) as address:
+    with secured.session(folder) if os.environ.get(secured.VARIABLE) else open_broker(folder) as address:
         yield address
     # pytest keeps the folders of some runs; the log is worth that, the data is not.
     shutil.rmtree(folder / "data", ignore_errors=True)
@@ -35,6 +37,7 @@ async def settings(bootstrap: str, tmp_path: Path) -> AsyncIterator[Settings]:
         state_dir=str(tmp_path / "state"),
     )
     await kafka.apply(mine)
+    await secured.grant(mine)
     yield mine
     async with kafka.admin(mine) as client:
         await client.delete_topics(

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.e2e import access
+
 T = TypeVar("T")
 
 #: Seconds after which a command or a wait has failed.
@@ -22,6 +24,7 @@ PATIENCE = 90.0
 
 def postlog(*args: str | Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
+    env = access.of(access.user_of(*args), env)
     return subprocess.run(argv(*args), env=whole(env), capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 

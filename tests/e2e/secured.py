@@ -7,8 +7,9 @@ may do what was granted and nothing else. The set-up client has a listener witho
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiokafka.errors import TopicAuthorizationFailedError
@@ -21,7 +22,8 @@ from pipeline import kafka
 from pipeline import settings as environment
 from pipeline.acls import USERS, Acl
 from pipeline.settings import Settings
-from tests.e2e.certificates import Authority
+from tests.certificates import Authority
+from tests.e2e import access
 from tests.e2e.system import until
 
 PASSWORD = "correct-horse-battery-staple"
@@ -32,6 +34,29 @@ LISTENERS = ("USERS", "EXPIRED", "ELSEWHERE", "MUTUAL")
 _RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
+
+
+#: Set it, and the tests on a shared broker run on a secured one, every service as a user of its own
+VARIABLE = "POSTLOG_TEST_SECURED"
+_SESSION: dict[str, SecuredKafka] = {}
+
+
+@contextmanager
+def session(folder: Path) -> Iterator[str]:
+    """A secured broker for a whole run; the address of the set-up client's listener."""
+    with SecuredKafka(folder) as broker:
+        assert isinstance(broker, SecuredKafka)
+        _SESSION[broker.bootstrap], access.BROKERS[broker.bootstrap] = broker, broker.access
+        try:
+            yield broker.bootstrap
+        finally:
+            del _SESSION[broker.bootstrap], access.BROKERS[broker.bootstrap]
+
+
+async def grant(settings: Settings) -> None:
+    """What a pipeline with these settings needs, if its broker asks for it."""
+    if broker := _SESSION.get(settings.kafka_bootstrap_servers):
+        await broker.allow(settings, kafka.acls(settings))
 
 
 class SecuredKafka(LocalKafka):
@@ -89,7 +114,7 @@ class SecuredKafka(LocalKafka):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(run, lines))
 
-    async def grant(self, settings: Settings, acls: Iterable[Acl]) -> None:
+    async def allow(self, settings: Settings, acls: Iterable[Acl]) -> None:
         """Grant these without the tool, which takes seconds for each; return once they count.
 
         settings  the set-up client's

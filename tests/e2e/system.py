@@ -27,6 +27,7 @@ from console import processes
 from pipeline import kafka, suppression
 from pipeline.settings import Settings
 from pipeline.topics import Topic
+from tests.e2e import access
 
 SECRET = "e2e-secret-0123456789"
 #: Kafka accepts no shorter session by default (group.min.session.timeout.ms).
@@ -126,7 +127,7 @@ class System:
             f"{name.upper()}_PORT": str(port),
             **env,
         }
-        service = Service(name, whole, port, self._folder, module or (name,))
+        service = Service(name, access.of(name, whole), port, self._folder, module or (name,))
         self.services.append(service)
         return service
 

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from console.environment import as_markdown
-from pipeline.settings import documented
+from pipeline import kafka
+from pipeline.acls import as_markdown as as_markdown_of_acls
+from pipeline.settings import Settings, documented
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -14,6 +16,10 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_settings_table_is_the_settings() -> None:
     assert as_markdown(documented()) in README
+
+
+def test_the_table_of_acls_is_what_the_command_prints() -> None:
+    assert as_markdown_of_acls(kafka.acls(Settings())) in (ROOT / "docs" / "security.md").read_text()
 
 
 def test_every_link_and_folder_exists() -> None:
