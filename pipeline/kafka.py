@@ -99,7 +99,7 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
 async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, Live]:
     """What the cluster has of these topics, by name; a topic it does not have is left out.
 
-    Raises TopicAuthorizationFailedError with the names of those that we may not see.
+    Raises KafkaRefused with the names of those that we may not see.
     """
     configs = await _configs(client, [topic.name for topic in topics.all()])
     # Of these alone, because asking for a topic that is not there may create it.
@@ -131,8 +131,8 @@ async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
 
 def _require_allowed(hidden: Iterable[str]) -> None:
     """A topic that we may not see looks like one that is missing, unless it is asked for by name."""
-    if names := frozenset(hidden):
-        raise TopicAuthorizationFailedError(names)
+    if names := sorted(hidden):
+        raise security.not_allowed(f"the topic {', '.join(names)}")
 
 
 def group_of(settings: Settings, service: Literal["processor", "alerter"]) -> str:
@@ -182,7 +182,7 @@ def acls(settings: Settings) -> list[Acl]:
 
 
 async def check(settings: Settings) -> list[Difference]:
-    """How the live cluster differs from topics.yaml. Raises ConfigError, KafkaUnavailable."""
+    """How the live cluster differs from topics.yaml. Raises ConfigError, KafkaRefused, KafkaUnavailable."""
     topics = topics_of(settings)
     return rules.differences(topics, await ask(settings, lambda client: live_topics(client, topics)))
 
@@ -238,14 +238,14 @@ async def require_topics(settings: Settings) -> Topics:
 async def require_group(settings: Settings, service: Literal["processor", "alerter"]) -> None:
     """Return only if the service may look at its group: Faust would wait for ever, without a word, to join it.
 
-    Raises GroupAuthorizationFailedError with the group's name.
+    Raises KafkaRefused with the group's name.
     """
     name = group_of(settings, service)
     async with admin(settings) as client:
         try:
             await client.find_coordinator(name)
         except GroupAuthorizationFailedError:
-            raise GroupAuthorizationFailedError(name) from None
+            raise security.not_allowed(f"the group {name}") from None
         except KafkaError as error:
             # On a new cluster there is no coordinator yet; the consumer asks again by itself.
             if not error.retriable:

@@ -185,8 +185,13 @@ def denied(error: BaseException) -> KafkaRefused | None:
     """What Kafka does not let us do, if that is what the error comes from."""
     for each in _causes(error):
         if what := _denied(each):
-            return KafkaRefused(f"Kafka does not let us use {what}: postlog acls prints the ACLs that are needed.")
+            return not_allowed(what)
     return None
+
+
+def not_allowed(what: str) -> KafkaRefused:
+    """What is said of a topic, a group or a transactional id that an ACL is missing for."""
+    return KafkaRefused(f"Kafka does not let us use {what}: postlog acls prints the ACLs that are needed.")
 
 
 def _denied(error: BaseException) -> str | None:

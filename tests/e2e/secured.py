@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from console import processes
@@ -21,6 +20,7 @@ from console.local_kafka import LocalKafka
 from pipeline import kafka
 from pipeline import settings as environment
 from pipeline.acls import USERS, Acl
+from pipeline.errors import KafkaRefused
 from pipeline.settings import Settings
 from tests.certificates import Authority
 from tests.e2e import access
@@ -140,7 +140,7 @@ class SecuredKafka(LocalKafka):
         theirs = environment.load(self.access("topics", TOPIC_PREFIX=settings.topic_prefix))
         try:
             await kafka.check(theirs)
-        except TopicAuthorizationFailedError:
+        except KafkaRefused:
             return False
         return True
 
