@@ -6,8 +6,9 @@ A shell over aiokafka's admin client; `pipeline.topics` holds the rules.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,8 +16,10 @@ import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
+    KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -36,6 +39,8 @@ T = TypeVar("T")
 
 #: Largest request a producer of ours sends: a dead letter with a body of the size limit, in bytes.
 LARGEST_REQUEST = 4 * 1024 * 1024
+#: How long one of the brokers may take to let us in before another one is tried.
+REACH_SECONDS = 5.0
 #: How long `let_go` takes at most.
 LEAVE_SECONDS = 2.0
 
@@ -88,12 +93,31 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
     client = AIOKafkaAdminClient(**client_options(settings))
     try:
         await client.start()
+        await _reach(client, settings)
     except BaseException as error:
         await client.close()
-        if isinstance(error, KafkaError | ValueError) and (refused := await security.refusal(settings)):
+        bootstrap = collect_hosts(settings.kafka_bootstrap_servers)
+        if isinstance(error, KafkaError | ValueError) and (refused := await security.refusal(settings, bootstrap)):
             raise refused from None
         raise
     return client
+
+
+async def _reach(client: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Return once one of the brokers can be had by the address that it gives itself, which is another matter.
+
+    Raises KafkaRefused if one does not let us in there, KafkaConnectionError if all are away.
+    """
+    brokers = list(client._client.cluster.brokers())
+    for broker in random.sample(brokers, len(brokers)):
+        # One that is frozen must not hold up a start that the others can serve.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REACH_SECONDS):
+                if await client._client.ready(broker.nodeId):
+                    return
+    if refused := await security.refusal(settings, [(broker.host, broker.port) for broker in brokers]):
+        raise refused
+    raise KafkaConnectionError(f"no way to {', '.join(f'{broker.host}:{broker.port}' for broker in brokers)}")
 
 
 async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, Live]:

@@ -8,12 +8,12 @@ A shell: it reads the files that the settings name, and `refusal` connects to th
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -107,12 +107,14 @@ def _short(error: Exception) -> str:
     return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
 
 
-async def refusal(settings: Settings) -> KafkaRefused | None:
+async def refusal(settings: Settings, brokers: Iterable[tuple[Any, ...]]) -> KafkaRefused | None:
     """Why brokers that listen do not let us in; None if none of them says so, since waiting may then help.
 
     aiokafka logs why a broker cannot be had and tells its caller only that none could.
+
+    brokers  host, port, and whatever follows
     """
-    for host, port, _ in collect_hosts(settings.kafka_bootstrap_servers):
+    for host, port, *_ in brokers:
         try:
             connection = await create_conn(host, port, request_timeout_ms=ASK_MS, **options(settings))
         except (KafkaError, OSError, ValueError, TimeoutError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +36,14 @@ class Authority:
         signed = builder.sign(self._key, hashes.SHA256())
         self.file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, *, hosts: tuple[str, ...] = ("localhost",), valid: bool = True) -> Signed:
-        """A certificate of this common name, for these hosts and the loopback address if localhost is among them.
+    def sign(self, name: str, *, host: str = "localhost", valid: bool = True) -> Signed:
+        """A certificate of this common name, for this host and no IP address.
 
         valid  false: it expired yesterday
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
-        if "localhost" in hosts:
-            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         builder = _builder(_name(name), self._name, key.public_key(), valid=valid)
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

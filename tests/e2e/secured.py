@@ -28,7 +28,7 @@ from tests.e2e.system import until
 
 PASSWORD = "correct-horse-battery-staple"
 #: Listener: what its certificate is for; every one asks for a user, except the last, which asks for a certificate.
-LISTENERS = ("USERS", "EXPIRED", "ELSEWHERE", "MUTUAL")
+LISTENERS = ("USERS", "EXPIRED", "ELSEWHERE", "ASTRAY", "MUTUAL")
 
 #: Kafka's numbers for our words, https://kafka.apache.org/protocol
 _RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
@@ -71,7 +71,8 @@ class SecuredKafka(LocalKafka):
         self._certificates = {
             "USERS": self.authority.sign("broker"),
             "EXPIRED": self.authority.sign("expired", valid=False),
-            "ELSEWHERE": self.authority.sign("elsewhere", hosts=("kafka.example.com",)),
+            "ELSEWHERE": self.authority.sign("elsewhere", host="kafka.example.com"),
+            "ASTRAY": self.authority.sign("astray"),
             "MUTUAL": self.authority.sign("mutual"),
         }
         self._listening = {name: processes.free_port() for name in LISTENERS}
@@ -149,7 +150,10 @@ class SecuredKafka(LocalKafka):
         ours = self._listening.items()
         more = {
             "listeners": [f"{name}://{HOST}:{port}" for name, port in ours],
-            "advertised.listeners": [f"{name}://localhost:{port}" for name, port in ours],
+            # One says that it is at an address for which it has no certificate.
+            "advertised.listeners": [
+                f"{name}://{HOST if name == 'ASTRAY' else 'localhost'}:{port}" for name, port in ours
+            ],
             "listener.security.protocol.map": [
                 f"{name}:{'SSL' if name == 'MUTUAL' else 'SASL_SSL'}" for name in LISTENERS
             ],

@@ -134,6 +134,7 @@ WRONG = {
     "authority": ({"KAFKA_TLS_CA": "stranger.pem"}, "shows a wrong certificate", "KAFKA_TLS_CA"),
     "system's authorities": ({"KAFKA_TLS_CA": ""}, "shows a wrong certificate", "KAFKA_TLS_CA"),
     "host name": ({"KAFKA_BOOTSTRAP_SERVERS": "ELSEWHERE"}, "'localhost'", "KAFKA_BOOTSTRAP_SERVERS"),
+    "advertised address": ({"KAFKA_BOOTSTRAP_SERVERS": "ASTRAY"}, "Kafka at 127.0.0.1:", "IP address mismatch"),
     "expired": ({"KAFKA_BOOTSTRAP_SERVERS": "EXPIRED"}, "certificate has expired", "Renew it"),
     "password": ({"KAFKA_SASL_PASSWORD": "guess-0123456789"}, "refuses the user 'lookup'", "KAFKA_SASL_USERNAME"),
     "user": ({"KAFKA_SASL_USERNAME": "nobody"}, "refuses the user 'nobody'", "KAFKA_SASL_USERNAME"),
