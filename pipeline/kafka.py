@@ -156,7 +156,7 @@ async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
 def _require_allowed(hidden: Iterable[str]) -> None:
     """A topic that we may not see looks like one that is missing, unless it is asked for by name."""
     if names := sorted(hidden):
-        raise security.not_allowed(f"the topic {', '.join(names)}")
+        raise security.not_allowed("topic", *names)
 
 
 def group_of(settings: Settings, service: Literal["processor", "alerter"]) -> str:
@@ -269,7 +269,7 @@ async def require_group(settings: Settings, service: Literal["processor", "alert
         try:
             await client.find_coordinator(name)
         except GroupAuthorizationFailedError:
-            raise security.not_allowed(f"the group {name}") from None
+            raise security.not_allowed("group", name) from None
         except KafkaError as error:
             # On a new cluster there is no coordinator yet; the consumer asks again by itself.
             if not error.retriable:

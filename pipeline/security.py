@@ -185,31 +185,30 @@ def told(error: KafkaError) -> PostlogError:
 
 def denied(error: BaseException) -> KafkaRefused | None:
     """What Kafka does not let us do, if that is what the error comes from."""
-    for each in _causes(error):
-        if what := _denied(each):
-            return not_allowed(what)
+    return next(filter(None, map(_denied, _causes(error))), None)
+
+
+def _denied(error: BaseException) -> KafkaRefused | None:
+    match error:
+        case TopicAuthorizationFailedError():
+            return not_allowed("topic", *_names(error))
+        case GroupAuthorizationFailedError():
+            return not_allowed("group", *_names(error))
+        case TransactionalIdAuthorizationFailed():
+            return not_allowed("transactional id", *_names(error))
+        case ClusterAuthorizationFailedError():
+            # A producer that may write to no topic at all.
+            return not_allowed("cluster")
     return None
 
 
-def not_allowed(what: str) -> KafkaRefused:
-    """What is said of a topic, a group or a transactional id that an ACL is missing for."""
+def not_allowed(kind: str, *names: str) -> KafkaRefused:
+    """What is said when an ACL is missing, for one or several of a kind."""
+    what = f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}".rstrip()
     return KafkaRefused(f"Kafka does not let us use {what}: postlog acls prints the ACLs that are needed.")
 
 
-def _denied(error: BaseException) -> str | None:
-    match error:
-        case TopicAuthorizationFailedError():
-            return f"the topic {_named(error)}"
-        case GroupAuthorizationFailedError():
-            return f"the group {_named(error)}"
-        case TransactionalIdAuthorizationFailed():
-            return f"the transactional id {_named(error)}"
-        case ClusterAuthorizationFailedError():
-            return "the cluster as it must (a producer writes to at least one topic, topics apply creates them)"
-    return None
-
-
-def _named(error: BaseException) -> str:
-    """The names that an error of aiokafka's carries: one, or a set of them."""
-    [given] = error.args or ("that it asked for",)
-    return ", ".join(sorted(given)) if isinstance(given, set | frozenset) else str(given)
+def _names(error: BaseException) -> list[str]:
+    """The names that an error of aiokafka's carries: one, a set of them, or none."""
+    given = error.args[0] if error.args else ()
+    return sorted(given) if isinstance(given, set | frozenset | tuple) else [str(given)]

@@ -134,6 +134,14 @@ def test_no_secret_is_in_a_representation() -> None:
     assert repr(Settings(topic_prefix="eu.")) == "Settings(topic_prefix='eu.')"
 
 
+def test_the_local_kafka_is_not_started_for_who_asks_for_tls(tmp_path: Path) -> None:
+    environ = {"KAFKA_SECURITY": "SSL", "WEBHOOK_SECRET": "a-secret-0123456789"}
+    done = CliRunner().invoke(main, ["up", "--data", str(tmp_path / "data"), "--ports", "auto"], obj=environ)
+    assert done.exit_code == 2
+    assert "KAFKA_BOOTSTRAP_SERVERS" in done.output
+    assert not (tmp_path / "data" / "kafka").exists()
+
+
 def test_the_list_of_settings_shows_no_value() -> None:
     done = CliRunner().invoke(main, ["settings"], obj={"KAFKA_SECURITY": "SASL_SSL", **USER})
     assert "KAFKA_SASL_PASSWORD" in done.output
