@@ -114,6 +114,8 @@ async def refusal(settings: Settings, brokers: Iterable[tuple[Any, ...]]) -> Kaf
 
     brokers  host, port, and whatever follows
     """
+    if settings.kafka_security == "PLAINTEXT":
+        return None  # There is nothing to refuse.
     for host, port, *_ in brokers:
         try:
             connection = await create_conn(host, port, request_timeout_ms=ASK_MS, **options(settings))
