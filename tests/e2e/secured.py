@@ -30,6 +30,7 @@ PASSWORD = "correct-horse-battery-staple"
 #: Listener: what its certificate is for; every one asks for a user, except the last, which asks for a certificate.
 LISTENERS = ("USERS", "EXPIRED", "ELSEWHERE", "ASTRAY", "MUTUAL")
 
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 #: Kafka's numbers for our words, https://kafka.apache.org/protocol
 _RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
@@ -183,10 +184,10 @@ class SecuredKafka(LocalKafka):
             }
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         return found | {
-            f"{prefix}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            f"{prefix}.scram-sha-512.sasl.jaas.config": scram,
+            f"{prefix}.sasl.enabled.mechanisms": ",".join(MECHANISMS),
+            **{f"{prefix}.{mechanism.lower()}.sasl.jaas.config": scram for mechanism in MECHANISMS},
         }
 
     def _format_options(self) -> tuple[str, ...]:
-        users = (f"SCRAM-SHA-512=[name={user},password={PASSWORD}]" for user in USERS)
+        users = (f"{mechanism}=[name={user},password={PASSWORD}]" for user in USERS for mechanism in MECHANISMS)
         return tuple(word for user in users for word in ("--add-scram", user))

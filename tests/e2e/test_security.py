@@ -129,6 +129,18 @@ async def test_with_certificates_alone_everybody_gets_in_under_the_name_in_their
     assert postlog("dlq", "list", env=env).returncode == 0
 
 
+async def test_the_password_may_come_from_a_file_and_be_proved_in_the_other_way(
+    secured: SecuredKafka, settings: Settings, tmp_path: Path
+) -> None:
+    await kafka.apply(settings)
+    await secured.allow(settings, kafka.acls(settings))
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    how = {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256", "KAFKA_SASL_PASSWORD": "", "KAFKA_SASL_PASSWORD_FILE": str(file)}
+    found = postlog("topics", "check", env=secured.access("console", **how, TOPIC_PREFIX=settings.topic_prefix))
+    assert found.returncode == 0, found.stderr
+
+
 #: What is wrong: changes of a good environment, and what is said of it.
 WRONG = {
     "authority": ({"KAFKA_TLS_CA": "stranger.pem"}, "shows a wrong certificate", "KAFKA_TLS_CA"),
