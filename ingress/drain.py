@@ -15,17 +15,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
-from ingress.spool import Spool
-from ingress.spooling import Row
+from ingress.spool import Held, Spool
 
 log = structlog.get_logger(__name__)
 
 #: Rows that are looked at for one round of batches.
-ROWS = 2_000
+ROWS = 500
 #: Seconds before a round that failed is tried again.
 PAUSE = 0.5
-
-Numbered = tuple[int, Row]
 
 
 async def drain(
@@ -64,13 +61,13 @@ async def drain(
 
 
 async def _round(
-    rows: Sequence[Numbered], producer: AIOKafkaProducer, names: Mapping[str, str], partitioner: DefaultPartitioner
-) -> Sequence[Numbered]:
+    rows: Sequence[Held], producer: AIOKafkaProducer, names: Mapping[str, str], partitioner: DefaultPartitioner
+) -> Sequence[Held]:
     """Send one batch to each partition, as many of the rows as fit; those that were sent."""
     batches: dict[TopicPartition, Any] = {}
     taken = len(rows)
-    for index, (_, row) in enumerate(rows):
-        record, topic = row.record, names[row.record.topic]
+    for index, held in enumerate(rows):
+        record, topic = held.row.record, names[held.row.record.topic]
         numbers = sorted(await producer.partitions_for(topic))
         place = TopicPartition(topic, partitioner(record.key, numbers, numbers))
         if place not in batches:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
@@ -26,6 +27,14 @@ log = structlog.get_logger(__name__)
 
 #: Folders that are tried for one that no other process has.
 MOST_FOLDERS = 256
+
+
+class Held(NamedTuple):
+    """A row on the disk: its number, its bytes, and what it is."""
+
+    number: int
+    size: int
+    row: Row
 
 
 class Spool:
@@ -45,7 +54,7 @@ class Spool:
         self._synced = WriteOptions()
         self._synced.sync = True
         self._rows = self._bytes = 0
-        self._next = 0
+        self._next = self._first = 0
         self._oldest: int | None = None
         for row_key, value in self._items():
             self._oldest = spooling.decode(value).at if self._oldest is None else self._oldest
@@ -85,24 +94,27 @@ class Spool:
             self._writing = asyncio.create_task(self._write())
         await asyncio.shield(done)
 
-    def head(self, most: int) -> list[tuple[int, Row]]:
-        """The oldest rows that are on the disk, with their numbers; empty if there are none."""
-        return [(spooling.number(key), spooling.decode(value)) for key, value in islice(self._items(), most)]
+    def head(self, most: int) -> list[Held]:
+        """The oldest rows that are on the disk; empty if there are none."""
+        return [
+            Held(spooling.number(key), len(value), spooling.decode(value))
+            for key, value in islice(self._items(), most)
+        ]
 
-    def drop(self, rows: Sequence[tuple[int, Row]]) -> None:
+    def drop(self, rows: Sequence[Held]) -> None:
         """Kafka has these, the oldest ones. Not synced: what a crash brings back is sent twice, and dropped there."""
+        self._first = rows[-1].number + 1
         batch = WriteBatch(raw_mode=True)
-        for row_number, row in rows:
-            self._bytes -= len(spooling.encode(row))
-            del batch[spooling.key(row_number)]
+        batch.delete_range(spooling.key(rows[0].number), spooling.key(self._first))
         self._db.write(batch)
+        self._bytes -= sum(row.size for row in rows)
         self._rows -= len(rows)
         self.settle()
 
     def settle(self) -> None:
         """See what is left, once rows are gone or could not be written."""
         following = self.head(1)
-        self._oldest = following[0][1].at if following else None
+        self._oldest = following[0].row.at if following else None
         if not following and not self._waiting and (self._writing is None or self._writing.done()):
             self._rows = self._bytes = 0
             self.filled.clear()
@@ -140,7 +152,8 @@ class Spool:
                     done.set_result(None)
 
     def _items(self) -> Iterator[tuple[bytes, bytes]]:
-        yield from self._db.items()  # raw mode: bytes and nothing else
+        # From the first row on: what was dropped before it would be walked over again and again.
+        yield from self._db.items(from_key=spooling.key(self._first))  # raw mode: bytes and nothing else
 
     def _show(self) -> None:
         metrics.SPOOLED.set(self._rows)

@@ -41,7 +41,7 @@ def outgoing(text: str, size: int = 0) -> Outgoing:
 
 
 def texts(found: Spool) -> list[str]:
-    return [(row.record.key or b"").decode() for _, row in found.head(1_000_000)]
+    return [(row.record.key or b"").decode() for _, _, row in found.head(1_000_000)]
 
 
 async def test_rows_leave_in_the_order_in_which_they_came(tmp_path: Path) -> None:
