@@ -86,7 +86,8 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     try:
         yield client
     finally:
-        await client.close()
+        # Over TLS a connection may take 30 s to be closed by both sides, and nobody waits for that.
+        await asyncio.wait([asyncio.ensure_future(client.close())], timeout=LEAVE_SECONDS)
 
 
 async def _connect(settings: Settings) -> AIOKafkaAdminClient:

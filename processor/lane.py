@@ -238,7 +238,8 @@ class Lane:
         try:
             yield reader
         finally:
-            await reader.stop()
+            # Over TLS a connection may take 30 s to be closed by both sides, and nothing here waits for that.
+            await kafka.let_go(reader)
 
     async def _offsets(self, reader: AIOKafkaConsumer) -> tuple[int | None, int, int]:
         """The committed offset, the oldest one on the log, and the one after its newest; its bounds are noted."""
