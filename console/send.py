@@ -23,6 +23,7 @@ from console import lines, options, sample, sender
 from console.running import Folder
 from console.sender import Tally, Target
 from console.tries import Summary
+from pipeline import secrets
 from pipeline import settings as environment
 from pipeline.errors import ConfigError, PostlogError
 
@@ -140,13 +141,15 @@ def endpoint(url: str) -> str:
 def _secret(environ: options.Environ, given: str | None, folder: Folder) -> bytes:
     """The newest secret of those given here, in the environment, or kept in the data folder, in this order."""
     settings = environment.load(environ)
+    if not given and settings.webhook_secret_file:
+        return secrets.of(settings)()[0]
     text = given or settings.webhook_secret or folder.kept_secret()
     if not text:
         raise ConfigError(
             "no signing secret: give --secret, set WEBHOOK_SECRET, or start postlog up, "
             f"which keeps one in {folder.secret}."
         )
-    return environment.webhook_secrets(msgspec.structs.replace(settings, webhook_secret=text))[0]
+    return secrets.parse(text.replace(",", "\n"), "--secret" if given else "WEBHOOK_SECRET")[0]
 
 
 def _count(file: Path, *, check: bool) -> int | None:

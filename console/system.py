@@ -22,7 +22,7 @@ from console.plan import Process
 from console.running import Folder
 from console.stack import Stack
 from console.view import View, progress, view
-from pipeline import settings as environment
+from pipeline import secrets
 from pipeline.errors import BrokerStartFailed, ConfigError, TopicsMismatch
 from pipeline.settings import Settings
 
@@ -74,8 +74,7 @@ class System:
                 f"name your brokers in {broker.VARIABLE}, or unset it."
             )
         # Checked first: a person shall not wait for Kafka to learn of a wrong secret or a taken port.
-        secret = wish.settings.webhook_secret or wish.folder.secret_or_new()
-        environment.webhook_secrets(msgspec.structs.replace(wish.settings, webhook_secret=secret))
+        secret = self._secret()
         self.planned = ports.settle(
             plan.processes(wish.settings, wish.processors),
             kafka=wish.kafka_port or 0,
@@ -90,12 +89,21 @@ class System:
         common = {
             **wish.environ,
             broker.VARIABLE: kafka,
-            "WEBHOOK_SECRET": secret,
+            **secret,
             "INGRESS_WORKERS": str(wish.settings.ingress_workers),
         }
         self.stack = Stack([plan.service(process, wish.folder, common) for process in self.planned])
         with view(self.console) as shown:
             self._supervise(self.stack, kafka, shown)
+
+    def _secret(self) -> dict[str, str]:
+        """What the ingress needs in its environment to know the secret. Raises ConfigError if it would refuse it."""
+        settings, given = self.wish.settings, {}
+        if not settings.webhook_secret_file:
+            given = {"WEBHOOK_SECRET": settings.webhook_secret or self.wish.folder.secret_or_new()}
+            settings = msgspec.structs.replace(settings, webhook_secret=given["WEBHOOK_SECRET"])
+        secrets.of(settings)
+        return given
 
     def stop(self) -> None:
         """Stop what runs, in order and in bounded time, and take back what was written for others."""
@@ -165,5 +173,7 @@ class System:
         addresses = plan.running(self.planned, kafka, {})
         if self.wish.ready_file:
             running.write(self.wish.ready_file, addresses)
-        secret = "WEBHOOK_SECRET" if self.wish.settings.webhook_secret else f"the secret in {self.wish.folder.secret}"
+        settings = self.wish.settings
+        kept = settings.webhook_secret_file or (not settings.webhook_secret and self.wish.folder.secret)
+        secret = f"the secret in {kept}" if kept else "WEBHOOK_SECRET"
         shown.note(f"ready: post deliveries to {addresses.ingress}{sender.PATH}, signed with {secret}")

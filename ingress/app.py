@@ -10,17 +10,21 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from aiohttp import web
 
 from ingress import accept, metrics
 from ingress.delivery import Delivery, Reply
+from ingress.door import Door, Runner, require_files
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
-from pipeline import access, contract, kafka, service
+from ingress.sources import Sources
+from pipeline import access, contract, kafka, secrets, service
 from pipeline.access import Access
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
+from pipeline.secrets import Secrets
 from pipeline.service import Health
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -29,10 +33,14 @@ log = structlog.get_logger(__name__)
 
 #: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
 REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "retry"})
+#: Those of them that say nothing for the sender.
+UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow"})
 #: Seconds until the same is said again, with a count.
 SAY_SECONDS = 10.0
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
 RETRY_AFTER = "5"
+#: Seconds a connection may be silent, or take for the head of its first request: longer than proxies keep one open.
+IDLE_SECONDS = 75.0
 
 
 async def main(settings: Settings) -> None:
@@ -40,8 +48,10 @@ async def main(settings: Settings) -> None:
 
     Raises PostlogError if the producer failed for good.
     """
-    providers = [(provider, provider.secrets(settings)) for provider in PROVIDERS.values()]
+    providers = [(provider, secrets.of(settings, provider.secrets)) for provider in PROVIDERS.values()]
     allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
+    require_files(settings.ingress_max_connections)
+    door = Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
     stop = await service.stop_requested()
     # With a spool it serves also while Kafka is away, and compares the topics when that is back.
     spooled = kafka.topics_of(settings) if settings.ingress_spool_dir else None
@@ -54,12 +64,14 @@ async def main(settings: Settings) -> None:
         # It returns True so that being stopped can be told from being started.
         if not await service.unless_stopped(stop, written.start()):
             return
-        app = Ingress(settings, written, allowed)
+        app = Ingress(settings, written, allowed, door)
         runner = await service.serve(
             app.routes(providers),
             settings.ingress_host,
             settings.ingress_port,
             reuse_port=bool(settings.prometheus_multiproc_dir),
+            make=partial(Runner, door=door),
+            keepalive_timeout=IDLE_SECONDS,
             shutdown_timeout=settings.ingress_drain_seconds,
             # Signatures are over the bytes as they came; and nobody's small body becomes a large one here.
             auto_decompress=False,
@@ -97,25 +109,30 @@ def require_room(settings: Settings, topics: Topics) -> None:
 class Ingress:
     """The routes of all providers over one log."""
 
-    def __init__(self, settings: Settings, written: Log, access: Access) -> None:
+    def __init__(self, settings: Settings, written: Log, access: Access, door: Door) -> None:
         self._access = access
+        self._door = door
         self.draining = False
         self._settings = settings
         self._log = written
+        self._methods: dict[str, tuple[str, ...]] = {}
         self._unsaid: Counter[tuple[str, str]] = Counter()
         self._say_again: dict[tuple[str, str], float] = {}
 
-    def routes(self, providers: list[tuple[Provider, tuple[bytes, ...]]]) -> web.Application:
+    def routes(self, providers: list[tuple[Provider, Secrets]]) -> web.Application:
         """The web application: a route per provider, health and metrics."""
         app = web.Application(client_max_size=self._settings.ingress_max_body_bytes)
-        for provider, secrets in providers:
+        self._methods = {provider.path: provider.methods for provider, _ in providers}
+        for provider, known in providers:
             metrics.DEAD_LETTERS.labels(provider.name)
             for outcome in metrics.OUTCOMES:
                 metrics.DELIVERIES.labels(provider.name, outcome)
             for method in provider.methods:
-                app.router.add_route(method, provider.path, self._handler(provider, secrets))
+                app.router.add_route(method, provider.path, self._handler(provider, known))
         shared = bool(self._settings.prometheus_multiproc_dir)
         service.add_health_routes(app, self._access, live=self.live, ready=self.ready, shared_metrics=shared)
+        # Last: what no route before it takes. A flood of these is one, too.
+        app.router.add_route("*", "/{path:.*}", self._nothing_here)
         return app
 
     def live(self) -> Health:
@@ -127,13 +144,21 @@ class Ingress:
         details = {"kafka": self._log.knows_topics(), "draining": self.draining}
         return Health(ok=self._log.ready() and not self.draining, details=details)
 
+    async def _nothing_here(self, request: web.Request) -> web.StreamResponse:
+        self._door.refused(request)
+        if allowed := self._methods.get(request.path):
+            raise web.HTTPMethodNotAllowed(request.method, allowed)
+        raise web.HTTPNotFound
+
     def _handler(
-        self, provider: Provider, secrets: tuple[bytes, ...]
+        self, provider: Provider, secrets: Secrets
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             outcome, reply = await self._receive(provider, secrets, request)
             if outcome in REFUSED:
                 self._refused(provider, outcome)
+            if outcome in UNPROVEN:
+                self._door.refused(request)
             metrics.DELIVERIES.labels(provider.name, outcome).inc()
             return web.Response(
                 status=reply.status,
@@ -153,9 +178,7 @@ class Ingress:
             log.warning("refused deliveries", provider=provider.name, outcome=outcome, count=count)
             self._say_again[provider.name, outcome] = now + SAY_SECONDS
 
-    async def _receive(
-        self, provider: Provider, secrets: tuple[bytes, ...], request: web.Request
-    ) -> tuple[str, Reply]:
+    async def _receive(self, provider: Provider, secrets: Secrets, request: web.Request) -> tuple[str, Reply]:
         """The outcome to count and what to answer."""
         answers = provider.answers
         try:
@@ -175,11 +198,12 @@ class Ingress:
             query=request.query,
         )
         try:
-            provider.verify(delivery, secrets, time.time())
+            provider.verify(delivery, secrets(), time.time())
         except StaleDelivery:
             return "stale", _error(answers.not_authentic, "Signature too old")
         except BadSignature:
             return "bad_signature", _error(answers.not_authentic, "Invalid signature")
+        self._door.authentic(request)
         if provider.handshake and (reply := provider.handshake(delivery)):
             return "handshake", reply
         return await self._keep(provider, delivery, started)

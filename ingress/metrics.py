@@ -13,6 +13,15 @@ DELIVERIES = Counter(
 OUTCOMES = ("accepted", "handshake", "bad_signature", "stale", "too_large", "too_slow", "retry")
 EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
 DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
+CONNECTIONS = Gauge("postlog_ingress_connections", "connections there are", multiprocess_mode="livesum")
+CONNECTIONS_CLOSED = Counter(
+    "postlog_ingress_connections_closed",
+    "connections that were closed by us: shut_out (its source had too much refused), crowded_out (it had delivered "
+    "nothing authentic when there were too many), full (no room for it)",
+    ["reason"],
+)
+for _reason in ("shut_out", "crowded_out", "full"):
+    CONNECTIONS_CLOSED.labels(_reason)
 PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")
 SPOOLED = Gauge("postlog_ingress_spooled_records", "records in the spool", multiprocess_mode="livesum")
 SPOOLED_BYTES = Gauge("postlog_ingress_spooled_bytes", "bytes in the spool", multiprocess_mode="livesum")

@@ -11,15 +11,13 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
 from aiohttp import web
 
 from pipeline import tokens
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.tokens import Scope, Token
-
-log = structlog.get_logger(__name__)
+from pipeline.watched import Watched
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,15 +27,20 @@ class Access:
 
     def __init__(self, file: Path | None) -> None:
         """Raises ConfigError if the file cannot be read, or a line of it is no token."""
-        self._file = file
-        self._seen: tuple[int, int] | None = None
-        self._tokens: tuple[Token, ...] = ()
+        self._tokens: Callable[[], tuple[Token, ...]] | None = None
         if file is not None:
-            self._seen, self._tokens = _stamp(file), _read(file)
+            # Looked at for every question: who lost a token has lost it now.
+            self._tokens = Watched(
+                "OPERATOR_TOKENS_FILE",
+                file,
+                lambda text: tokens.parse(text, str(file)),
+                cure="; make it with postlog token",
+                look_seconds=0,
+            )
 
     def allows(self, request: web.Request, scope: Scope = "read") -> bool:
         """Whether whoever asks may do that."""
-        return self._file is None or any(found.may(scope) for found in self._holders(request))
+        return self._tokens is None or any(found.may(scope) for found in self._holders(request))
 
     def guarded(self, handler: Handler, scope: Scope = "read") -> Handler:
         """The handler, for those who may: 401 without a token that is known, 403 with one of too small a scope."""
@@ -49,25 +52,12 @@ class Access:
                 return _refusal(403, f"this token may not {scope}")
             return _refusal(401, "an operator's token is missing or unknown: Authorization: Bearer …")
 
-        return guard if self._file is not None else handler
+        return guard if self._tokens is not None else handler
 
     def _holders(self, request: web.Request) -> list[Token]:
-        self._look()
-        found = tokens.holder(self._tokens, request.headers.get("Authorization"))
+        known = self._tokens() if self._tokens is not None else ()
+        found = tokens.holder(known, request.headers.get("Authorization"))
         return [found] if found else []
-
-    def _look(self) -> None:
-        """Read the file again if it changed; one that cannot be read changes nothing."""
-        if self._file is None:
-            return
-        try:
-            stamp = _stamp(self._file)
-            if stamp != self._seen:
-                self._seen = stamp
-                self._tokens = _read(self._file)
-                log.info("operators' tokens read again", tokens=len(self._tokens))
-        except ConfigError as error:
-            log.error("operators' tokens cannot be read, the former ones stay", reason=str(error))
 
 
 def of(settings: Settings, host: str, name: str) -> Access:
@@ -92,22 +82,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        found = file.stat()
-    except OSError as error:
-        raise ConfigError(f"OPERATOR_TOKENS_FILE: {file}: {error.strerror}; make it with postlog token") from None
-    return found.st_mtime_ns, found.st_ino
-
-
-def _read(file: Path) -> tuple[Token, ...]:
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"OPERATOR_TOKENS_FILE: {file} cannot be read: {error}") from None
-    return tokens.parse(text, str(file))
 
 
 def _refusal(status: int, text: str) -> web.Response:

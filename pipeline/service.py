@@ -81,13 +81,19 @@ def add_health_routes(
 
 
 async def serve(
-    app: web.Application, host: str, port: int, *, reuse_port: bool = False, **options: Any
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    make: Callable[..., web.AppRunner] = web.AppRunner,
+    **options: Any,
 ) -> web.AppRunner:
-    """Start serving; the caller awaits `runner.cleanup()` at the end. options go to aiohttp's AppRunner.
+    """Start serving; the caller awaits `runner.cleanup()` at the end. options go to the runner that `make` makes.
 
     Raises ConfigError if the address cannot be had.
     """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, **options)
+    runner = make(app, access_log=None, handle_signals=False, **options)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)

@@ -103,6 +103,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "several, comma-separated, while rotating"
         ),
     ] = ""
+    webhook_secret_file: Annotated[
+        str,
+        Meta(
+            description="or the file that holds them, one in a line; it is read again when it changes, so rotating "
+            "needs no restart"
+        ),
+    ] = ""
     ingress_host: Annotated[str, Meta(description="address the ingress binds to")] = "127.0.0.1"
     ingress_port: Annotated[Port, Meta(description="port the ingress binds to")] = 8080
     ingress_workers: Annotated[Count, Meta(description="ingress processes on the one port")] = 1
@@ -110,6 +117,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ingress_read_timeout_seconds: Annotated[
         Seconds, Meta(description="a body that takes longer to arrive is answered 408")
     ] = 10.0
+    ingress_max_connections: Annotated[
+        Count,
+        Meta(
+            description="connections one process keeps; above it the oldest one that delivered nothing authentic is "
+            "closed"
+        ),
+    ] = 3000
+    ingress_max_refusals: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="requests of one address that were refused within 10 s; above it it is not listened to for "
+            "10 s, unless it delivered something authentic within the hour; 0: no limit",
+        ),
+    ] = 100
     ingress_deadline_seconds: Annotated[
         Seconds,
         Meta(description="Kafka must acknowledge within this, or the sender is asked to try again (503)"),
@@ -271,22 +293,6 @@ def _require_credentials(settings: Settings) -> None:
         raise ConfigError(
             f"{needed} a password from one place: set either KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE."
         )
-
-
-def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
-    """The signing secrets that are valid now, newest first as given.
-
-    Raises ConfigError when there is none or one is too short to protect anything.
-    """
-    secrets = tuple(part.strip() for part in settings.webhook_secret.split(",") if part.strip())
-    if not secrets:
-        raise ConfigError("WEBHOOK_SECRET is not set: put the provider's signing secret there.")
-    if any(len(secret) < SHORTEST_SECRET for secret in secrets):
-        raise ConfigError(
-            f"WEBHOOK_SECRET holds a secret of fewer than {SHORTEST_SECRET} characters: "
-            "anybody could guess it; generate a new one with the provider."
-        )
-    return tuple(secret.encode() for secret in secrets)
 
 
 def _shown(default: object) -> str:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from ingress.delivery import Delivery, Garbled, Reply, Told
 from ingress.providers import nexuspromail
-from pipeline import settings as environment
 from pipeline.contract import EventType
 from pipeline.providers import TYPES
-from pipeline.settings import Settings
 
 #: (delivery, secrets, now in seconds since the epoch): returns, or raises BadSignature or StaleDelivery.
 Verify = Callable[[Delivery, Sequence[bytes], float], None]
@@ -42,14 +40,14 @@ class Provider:
 
     path      where it posts
     methods   HTTP methods it uses; handshakes may need GET
-    secrets   reads the secrets that are valid from the settings; raises ConfigError if there is none
+    secrets   the setting that holds its secrets; the one that names a file of them is called the same and `_file`
     types     its words for what happened; one that is missing becomes UNKNOWN, is counted and kept
     trust_id  False if it changes an event's id when it tries again: then the event's content identifies it
     """
 
     name: str
     path: str
-    secrets: Callable[[Settings], tuple[bytes, ...]]
+    secrets: str
     verify: Verify
     read: Read
     types: Mapping[str, EventType]
@@ -63,7 +61,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "nexuspromail": Provider(
         name="nexuspromail",
         path="/webhooks/email",
-        secrets=environment.webhook_secrets,
+        secrets="webhook_secret",
         verify=nexuspromail.verify,  # it signs no time, so a delivery cannot be too old
         read=nexuspromail.read,
         types=TYPES["nexuspromail"],

@@ -16,7 +16,9 @@ from structlog.testing import capture_logs
 from ingress.accept import Outgoing
 from ingress.app import Ingress
 from ingress.delivery import Delivery, Garbled, Reply, Told
+from ingress.door import Door
 from ingress.providers import PROVIDERS, Answers, Provider
+from ingress.sources import Sources
 from pipeline import contract
 from pipeline.access import Access
 from pipeline.contract import EventType
@@ -53,13 +55,17 @@ class MemoryLog:
         self.records += records
 
 
+def ingress(log: MemoryLog, settings: Settings, door: Door | None = None) -> Ingress:
+    door = door or Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
+    return Ingress(settings, log, Access(None), door)  # type: ignore[arg-type]
+
+
 @asynccontextmanager
 async def serving(
     log: MemoryLog, *, provider: Provider = PROVIDERS["nexuspromail"], **changes: float
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     settings = Settings(**changes)  # type: ignore[arg-type]
-    ingress = Ingress(settings, log, Access(None))  # type: ignore[arg-type]
-    async with TestClient(TestServer(ingress.routes([(provider, (SECRET,))]))) as client:
+    async with TestClient(TestServer(ingress(log, settings).routes([(provider, lambda: (SECRET,))]))) as client:
         yield client
 
 
@@ -128,7 +134,7 @@ async def test_a_body_that_takes_too_long_is_answered_408() -> None:
 async def test_a_compressed_body_is_taken_as_it_came() -> None:
     log = MemoryLog()
     runner = web.AppRunner(
-        Ingress(Settings(), log, Access(None)).routes([(PROVIDERS["nexuspromail"], (SECRET,))]),  # type: ignore[arg-type]
+        ingress(log, Settings()).routes([(PROVIDERS["nexuspromail"], lambda: (SECRET,))]),
         auto_decompress=False,
     )
     await runner.setup()
@@ -192,7 +198,7 @@ def _handshake(delivery: Delivery) -> Reply | None:
 FORMS = Provider(
     name="forms",
     path="/webhooks/forms",
-    secrets=lambda _: (SECRET,),
+    secrets="webhook_secret",
     verify=_verify,
     read=_read,
     types={"bad": EventType.HARD_BOUNCE},

@@ -33,6 +33,7 @@ PURE = {
     "ingress/accept.py",
     "ingress/delivery.py",
     "ingress/signatures.py",
+    "ingress/sources.py",
     "ingress/spooling.py",
     "ingress/providers/__init__.py",
     "ingress/providers/nexuspromail.py",

@@ -37,23 +37,6 @@ def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
         settings.load({name: value})
 
 
-def test_several_secrets_are_valid_while_rotating() -> None:
-    loaded = settings.load({"WEBHOOK_SECRET": "new-secret-1, old-secret-2,"})
-    assert settings.webhook_secrets(loaded) == (b"new-secret-1", b"old-secret-2")
-
-
-@pytest.mark.parametrize("value", ["", " ", ",", "short", "long-enough-1,short"])
-def test_no_secret_or_a_short_one_is_refused(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"^WEBHOOK_SECRET"):
-        settings.webhook_secrets(settings.load({"WEBHOOK_SECRET": value}))
-
-
-def test_a_refusal_does_not_show_the_secret() -> None:
-    with pytest.raises(ConfigError) as caught:
-        settings.webhook_secrets(settings.load({"WEBHOOK_SECRET": "hunter2"}))
-    assert "hunter2" not in str(caught.value)
-
-
 def test_every_setting_says_what_it_means() -> None:
     assert all(name.isupper() and meaning for name, _, meaning in settings.documented())
 
