@@ -65,6 +65,13 @@ class ForeignOffset(PostlogError):
     """The committed offset carries something that postlog did not write. Stop: only an operator may know what for."""
 
 
+class HangingTransaction(PostlogError):
+    """Kafka ended a transaction without marking its end on a partition, and hides all that comes after it.
+
+    Stop: what would be read is not all that was committed. Only an operator can end it.
+    """
+
+
 class TooManyRejections(PostlogError):
     """Most of the latest records would become dead letters: it is not they that are wrong. Stop; all are kept."""
 

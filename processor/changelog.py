@@ -5,22 +5,33 @@ A shell over one aiokafka consumer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pipeline.errors import StaleStore
+from pipeline.errors import HangingTransaction, StaleStore
 from processor.store import Store, Table
+
+#: How long a transaction may seem to be open when nobody can have one open, in seconds.
+PATIENCE = 10.0
 
 
 async def restore(
-    consumer: AIOKafkaConsumer, store: Store, changelogs: dict[TopicPartition, Table], moved: Callable[[], None]
+    consumer: AIOKafkaConsumer,
+    store: Store,
+    changelogs: dict[TopicPartition, Table],
+    moved: Callable[[], None],
+    *,
+    fenced: bool,
 ) -> int:
     """Bring the store to the changelogs' end; the number of records read. `moved` is called with every step.
 
     consumer  read_committed and nobody else's; its assignment is replaced
+    fenced    nobody else can write to these changelogs, so all of them must be readable
 
-    Raises StaleStore if the store holds positions that these changelogs cannot have given it.
+    Raises StaleStore if the store holds positions that these changelogs cannot have given it, HangingTransaction if
+    what was committed to them cannot be read.
     """
     consumer.assign(list(changelogs))
     first, end = await consumer.beginning_offsets(list(changelogs)), await consumer.end_offsets(list(changelogs))
@@ -31,15 +42,41 @@ async def restore(
         consumer.seek(partition, first[partition] if position is None else position)
     restored = 0
     places: dict[TopicPartition, int] = {}
+    moved_at = time.monotonic()
     # The end counts control records, which are never handed out: so the position tells, not a record's offset.
-    while behind := [p for p in changelogs if await consumer.position(p) < end[p]]:
-        for partition, records in (await consumer.getmany(*behind, timeout_ms=500)).items():
+    while behind := [
+        p for p in changelogs if await consumer.position(p) < end[p] or (fenced and not _all_readable(consumer, p))
+    ]:
+        for partition, records in (await consumer.getmany(*behind, timeout_ms=100)).items():
             rows = [(record.key, record.value) for record in records]
             position = records[-1].offset + 1
             store.write({changelogs[partition]: rows}, {partition.topic: position})
             restored += len(records)
         # Over control records it gets on without a record; over nothing at all it does not.
         if places != (places := {partition: await consumer.position(partition) for partition in changelogs}):
+            moved_at = time.monotonic()
             moved()
+        hidden = [p for p in behind if places[p] >= end[p] and _hides_some(consumer, p)]
+        if hidden and time.monotonic() - moved_at > PATIENCE:
+            raise HangingTransaction(_hanging(hidden[0], consumer.last_stable_offset(hidden[0])))
     store.write({}, {partition.topic: await consumer.position(partition) for partition in changelogs})
     return restored
+
+
+def _all_readable(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bool:
+    """Whether a fetch has told that no transaction is open."""
+    return consumer.highwater(partition) is not None and not _hides_some(consumer, partition)
+
+
+def _hides_some(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bool:
+    """Whether records stand behind the start of an open transaction, where read_committed does not get."""
+    stable, end = consumer.last_stable_offset(partition), consumer.highwater(partition)
+    return stable is not None and end is not None and stable < end
+
+
+def _hanging(partition: TopicPartition, offset: int) -> str:
+    return (
+        f"{partition.topic}-{partition.partition}: a transaction is open since offset {offset} and nobody is left to "
+        "end it, so what was committed after it cannot be read. Kafka 4.1 to 4.3.1 does that (KAFKA-20734). "
+        'docs/operations.md, "a transaction is open and nobody is left to end it", says how to mend it'
+    )

@@ -285,13 +285,13 @@ class Lane:
         }
         self._store = opened = open_store(path)
         try:
-            return await changelog.restore(reader, opened, partitions, self.moved)
+            return await changelog.restore(reader, opened, partitions, self.moved, fenced=True)
         except StaleStore as error:
             log.warning("store discarded, restoring all of it", partition=self.number, reason=str(error))
             opened.close()
             store.discard(path)
             self._store = opened = open_store(path)
-            return await changelog.restore(reader, opened, partitions, self.moved)
+            return await changelog.restore(reader, opened, partitions, self.moved, fenced=True)
 
     @property
     def _opened_store(self) -> Store:

@@ -89,7 +89,7 @@ class Rebuild:
 
     async def begin(self) -> None:
         """Read the state that processors work with, and keep what the log cannot tell any more."""
-        await self._restore()
+        await self._restore(fenced=False)
         first: int = (await self._reader.beginning_offsets([self._source]))[self._source]
         self.next = first
         if first and not self._forget_expired:
@@ -130,7 +130,7 @@ class Rebuild:
 
     async def compare(self) -> Counts:
         """How the state differs from the one that processors work with; both at the same offset, once fenced."""
-        await self._restore()
+        await self._restore(fenced=True)
         listed, counts = difference.of_lists(self._was.rows("suppressions"), self._now.rows("suppressions"))
         seen = {key: new for key, _, new in difference.changed(self._markers(self._was), self._markers(self._now))}
         self._difference = Difference(listed, seen)
@@ -149,12 +149,12 @@ class Rebuild:
     def _name(self) -> str:
         return f"{self._source.topic}-{self.number}"
 
-    async def _restore(self) -> None:
+    async def _restore(self, *, fenced: bool) -> None:
         tables: tuple[Table, ...] = ("seen", "suppressions")
         partitions: dict[TopicPartition, Table] = {
             TopicPartition(getattr(self._topics, table).name, self.number): table for table in tables
         }
-        await changelog.restore(self._reader, self._was, partitions, lambda: None)
+        await changelog.restore(self._reader, self._was, partitions, lambda: None, fenced=fenced)
 
     async def _records(self, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
         self._reader.assign([self._source])

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from console.local_kafka import LocalKafka, tool
 from pipeline import deadletter, kafka, topics
@@ -231,6 +231,28 @@ async def test_a_log_that_lost_its_end_stops_the_processor_instead_of_dropping_e
     assert await asyncio.to_thread(processor.process.wait, PATIENCE) == 1
     assert "lost its end" in processor.said()
     assert "--to-earliest" in processor.said()
+
+
+async def test_a_lane_does_not_open_on_half_of_its_state(system: System) -> None:
+    """What comes after an open transaction is hidden; with nobody left to end that one, for ever."""
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    sent, seen = load(300, seed=8), system.topics.seen.name
+    await system.deliver(ingress, sent.bodies)
+    await system.caught_up()
+    processor.kill()
+    somebody = AIOKafkaProducer(**kafka.client_options(system.settings), transactional_id=f"{seen}-somebody")
+    async with somebody:
+        await somebody.begin_transaction()
+        await somebody.send_and_wait(seen, b"value", key=b"key", partition=3)
+        processor.restart()
+        assert await asyncio.to_thread(processor.process.wait, PATIENCE) == 1
+        assert f"{seen}-3: a transaction is open since offset" in processor.said()
+        await somebody.abort_transaction()
+    processor.restart()
+    await system.ready(processor)
+    await system.deliver(ingress, sent.bodies)
+    await check(system, sent)
 
 
 async def test_a_store_of_another_log_is_restored_anew(system: System) -> None:
