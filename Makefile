@@ -58,6 +58,14 @@ drill: $(READY) ## failing addresses and outages at the real pace, checked and m
 drill-spool: $(READY) ## Kafka is away for five minutes, and the ingress spools (7 minutes)
 	@$(BIN)/python -m bench.spool $(ARGS)
 
+$(VENV)/.fuzzer: $(READY) requirements-fuzz.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzzer ## a million hostile inputs for the ingress and every reader (15 minutes; ARGS="--seed 7")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -69,6 +77,8 @@ lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml 
 		--custom-compile-command 'make lock' pyproject.toml -o requirements.lock
 	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.lock
+	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' --group fuzz -o requirements-fuzz.lock
 
 .PHONY: clean
 clean: ## remove the virtual environment, local state and caches of this checkout

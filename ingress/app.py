@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -24,6 +23,7 @@ from ingress.sources import Sources
 from pipeline import access, contract, kafka, secrets, service
 from pipeline.access import Access
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
+from pipeline.logs import Sparing
 from pipeline.secrets import Secrets
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -32,11 +32,9 @@ from pipeline.topics import Topics
 log = structlog.get_logger(__name__)
 
 #: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
-REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "retry"})
+REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off", "retry"})
 #: Those of them that say nothing for the sender.
-UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow"})
-#: Seconds until the same is said again, with a count.
-SAY_SECONDS = 10.0
+UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off"})
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
 RETRY_AFTER = "5"
 #: Seconds a connection may be silent, or take for the head of its first request: longer than proxies keep one open.
@@ -116,8 +114,7 @@ class Ingress:
         self._settings = settings
         self._log = written
         self._methods: dict[str, tuple[str, ...]] = {}
-        self._unsaid: Counter[tuple[str, str]] = Counter()
-        self._say_again: dict[tuple[str, str], float] = {}
+        self._sparing = Sparing(log)
 
     def routes(self, providers: list[tuple[Provider, Secrets]]) -> web.Application:
         """The web application: a route per provider, health and metrics."""
@@ -156,7 +153,7 @@ class Ingress:
         async def handle(request: web.Request) -> web.StreamResponse:
             outcome, reply = await self._receive(provider, secrets, request)
             if outcome in REFUSED:
-                self._refused(provider, outcome)
+                self._sparing.warning("refused deliveries", provider=provider.name, outcome=outcome)
             if outcome in UNPROVEN:
                 self._door.refused(request)
             metrics.DELIVERIES.labels(provider.name, outcome).inc()
@@ -169,15 +166,6 @@ class Ingress:
 
         return handle
 
-    def _refused(self, provider: Provider, outcome: str) -> None:
-        """Say that deliveries are refused, once in a while and how many: a flood must not fill the log."""
-        self._unsaid[provider.name, outcome] += 1
-        now = time.monotonic()
-        if now >= self._say_again.get((provider.name, outcome), 0.0):
-            count = self._unsaid.pop((provider.name, outcome))
-            log.warning("refused deliveries", provider=provider.name, outcome=outcome, count=count)
-            self._say_again[provider.name, outcome] = now + SAY_SECONDS
-
     async def _receive(self, provider: Provider, secrets: Secrets, request: web.Request) -> tuple[str, Reply]:
         """The outcome to count and what to answer."""
         answers = provider.answers
@@ -189,6 +177,9 @@ class Ingress:
             return "too_large", _error(answers.too_large, f"Body larger than {most} bytes")
         except TimeoutError:
             return "too_slow", _error(answers.too_slow, "Body took too long to arrive")
+        except (ConnectionError, web.RequestPayloadError):
+            # Nobody reads the answer, or it is the end of a body that was none.
+            return "broken_off", _error(400, "The body ended too early or is not encoded as its headers say")
         started = time.perf_counter()
         delivery = Delivery(
             method=request.method,
@@ -223,7 +214,7 @@ class Ingress:
                 metrics.EVENTS.labels(provider.name, record.type).inc()
             else:
                 metrics.DEAD_LETTERS.labels(provider.name).inc()
-                log.warning("kept as dead letter", provider=provider.name, bytes=len(record.value))
+                self._sparing.warning("kept as dead letters", provider=provider.name)
         return "accepted", Reply(provider.answers.accepted)
 
 

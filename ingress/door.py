@@ -20,6 +20,7 @@ from aiohttp import web
 from ingress import metrics
 from ingress.sources import Sources, source_of
 from pipeline.errors import ConfigError
+from pipeline.logs import Sparing
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +28,6 @@ log = structlog.get_logger(__name__)
 MOST_HELD = 256
 #: Files that a process needs besides its connections: brokers, the spool, libraries.
 OTHER_FILES = 500
-#: Seconds until it is said again that sources were shut out.
-SAY_SECONDS = 10.0
 
 Server = Callable[[], asyncio.Protocol]
 
@@ -45,8 +44,7 @@ class Door:
         # Dictionaries for their order: the oldest is the first.
         self._held: dict[Visit, None] = {}
         self._unproven: dict[Visit, None] = {}
-        self._shut_out = 0
-        self._say_again = 0.0
+        self._sparing = Sparing(log, clock)
 
     def authentic(self, request: web.Request) -> None:
         """What this request brought is authentic."""
@@ -57,7 +55,7 @@ class Door:
     def refused(self, request: web.Request) -> None:
         """What this request brought was refused."""
         if (visit := _visit(request)) and self.sources.refused(visit.source, self.clock()):
-            self._say(visit.source)
+            self._sparing.warning("shut out for too many refusals", latest={"source": visit.source})
             visit.hold()
 
     def enter(self, visit: Visit) -> bool:
@@ -87,14 +85,6 @@ class Door:
         self._held[visit] = None
         if len(self._held) > MOST_HELD:
             next(iter(self._held)).cut()
-
-    def _say(self, source: str) -> None:
-        """Say that sources are shut out, once in a while and how many: a flood must not fill the log."""
-        self._shut_out += 1
-        if self.clock() >= self._say_again:
-            self._say_again = self.clock() + SAY_SECONDS
-            log.warning("shut out for too many refusals", source=source, sources=self._shut_out)
-            self._shut_out = 0
 
 
 class Visit(asyncio.Protocol):

@@ -74,7 +74,7 @@ def decode(value: bytes | None) -> Progress | None:
     """Progress that the store kept; None if there is none or another version wrote it: then we start over."""
     try:
         return None if value is None else _decoder.decode(value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

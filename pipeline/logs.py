@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pipeline.settings import Settings
 
 #: Seconds in which a library may say the same thing once: clients say many times a second that a broker is away.
 SELDOM_SECONDS = 10.0
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Seldom(logging.Filter):
@@ -27,6 +34,38 @@ class Seldom(logging.Filter):
             return False
         self._next[said] = record.created + SELDOM_SECONDS
         return True
+
+
+class Malformed(logging.Filter):
+    """Says of a request that is none who sent it, and nothing else: aiohttp would show its bytes, and a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True: every record is written, some as other ones."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.exc_info = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg = str(record.msg).replace("Error handling request", "malformed request")
+        return True
+
+
+class Sparing:
+    """Says the same once in SELDOM_SECONDS, with how often it happened: a flood must not fill the log."""
+
+    def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._unsaid: Counter[tuple[str, ...]] = Counter()
+        self._say_again: dict[tuple[str, ...], float] = {}
+
+    def warning(self, event: str, *, latest: Mapping[str, Any] = NOTHING, **which: str) -> None:
+        """which  has few values, and tells whether it is the same; latest is only shown"""
+        key = (event, *which.values())
+        self._unsaid[key] += 1
+        now = self._clock()
+        if now >= self._say_again.get(key, now):
+            self._log.warning(event, count=self._unsaid.pop(key), **which, **latest)
+            self._say_again[key] = now + SELDOM_SECONDS
 
 
 def configure(settings: Settings, service: str) -> None:
@@ -63,6 +102,7 @@ def configure(settings: Settings, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Malformed())
     handler.addFilter(Seldom())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.contract import Event, EventType, Record
+from pipeline.contract import Event, EventType, Record, explain
+from pipeline.errors import Undecodable
 from processor.handler import Handler, Permanent, Retry, TryLater
 
 #: Which handlers want which type, by name.
@@ -109,8 +110,11 @@ def encode(call: Call) -> bytes:
 
 
 def decode(value: bytes) -> Call:
-    """The call in a row's value."""
-    return _decoder.decode(value)
+    """The call in a row's value. Raises Undecodable naming the field and the reason."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(explain(error)) from None
 
 
 def wanted(handlers: Mapping[str, Handler]) -> Wanted:
