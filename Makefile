@@ -66,6 +66,10 @@ $(VENV)/.fuzzer: $(READY) requirements-fuzz.lock
 fuzz: $(VENV)/.fuzzer ## a million hostile inputs for the ingress and every reader (15 minutes; ARGS="--seed 7")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: drill-flood
+drill-flood: $(READY) ## a flood of bad signatures, and what signed deliveries take meanwhile (4 minutes)
+	@$(BIN)/python -m bench.flood $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -162,6 +162,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
     ] = 10.0
+    processor_standby_lanes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="processors that follow the state of each partition besides its owner, so that one of them "
+            "takes it over at once; 0: it restores first",
+        ),
+    ] = 1
     processor_max_batch: Annotated[Count, Meta(description="records one transaction holds at most")] = 20_000
     processor_max_rejected_share: Annotated[
         float,

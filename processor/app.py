@@ -22,8 +22,8 @@ from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 from processor import plugins
-from processor.lane import Site
 from processor.lanes import Lanes
+from processor.site import Site
 from processor.transport import BatchApp, Untouched, credentials
 from processor.watch import Watch
 
@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 #: Bytes and records of one fetch: larger ones are faster until they hold up the other partitions.
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 8_000
+#: At the latest a member learns with its next heartbeat that the group rebalances, and all others wait for it.
+HEARTBEAT_SECONDS = 0.5
 #: How long leaving the group may take at the end, in seconds; the promise does not depend on it.
 STOP_TIMEOUT = 5.0
 #: How long the transactions in hand may take at the end, in seconds; a few ms do, unless Kafka is away.
@@ -89,11 +91,13 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
         broker_client_id=site.group,
         broker_credentials=credentials(security.options(settings)),
         broker_session_timeout=settings.processor_session_timeout_seconds,
-        broker_heartbeat_interval=settings.processor_session_timeout_seconds / 3.5,
+        broker_heartbeat_interval=min(settings.processor_session_timeout_seconds / 3.5, HEARTBEAT_SECONDS),
         broker_rebalance_timeout=settings.processor_session_timeout_seconds * 1.5,
         broker_max_poll_records=POLL_RECORDS,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
+        # Who keeps a copy of a lane's state gets the lane before others do.
+        table_standby_replicas=settings.processor_standby_lanes,
         stream_wait_empty=False,  # the default waits without limit at every rebalance
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -116,11 +120,12 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
 
     async def assigned(_: Any, assigned: set[TP], **__: Any) -> None:
         log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
-        lanes.assign([tp.partition for tp in assigned])
+        standbys = [tp.partition for tp in app.assignor.assigned_standbys() if tp.topic == site.topics.events.name]
+        lanes.assign([tp.partition for tp in assigned], standbys)
 
     async def revoked(_: Any, revoked: set[TP], **__: Any) -> None:
-        log.info("revoked", partitions=sorted(tp.partition for tp in revoked))
-        await lanes.revoke([tp.partition for tp in revoked])
+        log.info("rebalancing", partitions=sorted(tp.partition for tp in revoked))
+        lanes.suspend()
 
     signals: Any = app
     signals.on_partitions_assigned.connect(assigned)

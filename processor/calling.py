@@ -52,6 +52,8 @@ class Calling:
         self._outcomes: list[Outcome] = []
         self._failure: BaseException | None = None
         self._ending = False
+        self._paused = False
+        self._waiting: list[bytes] = []  # rows whose turn came while calling was paused
         for name, watcher in self._watchers.items():
             circuits[name].watchers.add(watcher)
 
@@ -109,6 +111,19 @@ class Calling:
             else:
                 self._at(row, due)
 
+    def pause(self) -> None:
+        """Begin no further call until `resume`; those under way end."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused = False
+        waiting, self._waiting = self._waiting, []
+        for row in waiting:
+            self._at(row, 0)
+        for name in self._circuits:
+            self._expect_probe(name)
+
     async def drain(self, timeout: float) -> None:
         """Begin no further call, and wait for those under way, `timeout` seconds at most."""
         self._stop_timers()
@@ -154,7 +169,9 @@ class Calling:
     def _start(self, row: bytes) -> None:
         del self._timers[row]
         name = calls.handler_of(row)
-        if self._circuits[name].is_open:
+        if self._paused:
+            self._waiting.append(row)
+        elif self._circuits[name].is_open:
             self._hold(name, row)
         else:
             self._run(row, probe=False)
@@ -179,11 +196,14 @@ class Calling:
 
     def _expect_probe(self, name: str) -> None:
         seconds = self._circuits[name].probe_in(time.monotonic())
-        if seconds is not None and self._held[name] and name not in self._probe_timers and not self._ending:
+        idle = self._ending or self._paused or name in self._probe_timers
+        if seconds is not None and self._held[name] and not idle:
             self._probe_timers[name] = asyncio.get_running_loop().call_later(seconds, self._probe, name)
 
     def _probe(self, name: str) -> None:
         del self._probe_timers[name]
+        if self._paused:
+            return
         if self._held[name] and self._circuits[name].take_probe(time.monotonic()):
             # Those that were probed go behind the others: one bad event must not keep the circuit open.
             self._run(self._held[name].popleft(), probe=True)
@@ -206,6 +226,9 @@ class Calling:
         try:
             async with self._places[handler.name]:
                 if self._ending:
+                    return
+                if self._paused and not probe:
+                    self._waiting.append(row)
                     return
                 if circuit.is_open and not probe:
                     self._hold(handler.name, row)

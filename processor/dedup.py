@@ -76,6 +76,11 @@ def floor(newest: int) -> bytes:
     return first_key(bucket(newest) - 1)
 
 
+def floor_of(newest: bytes) -> bytes:
+    """The floor that follows from the newest key there is."""
+    return first_key(_BUCKET.unpack(newest[: _BUCKET.size])[0] - 1)
+
+
 def digest(provider: str, event_id: str) -> bytes:
     """16 bytes that stand for one provider's event id; 2^64 ids would make one collision likely."""
     return blake2b(f"{provider}\0{event_id}".encode(), digest_size=16).digest()

@@ -11,8 +11,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,18 +19,16 @@ from aiokafka.structs import OffsetAndMetadata
 from pipeline import incidents, kafka
 from pipeline.contract import Record
 from pipeline.errors import ForeignOffset, LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
-from pipeline.settings import Settings
-from pipeline.topics import Topics
 from processor import bounds, calls, changelog, dedup, guard, letters, metrics, store
 from processor.bounds import Bounds, Mode
 from processor.calling import Calling
 from processor.calls import Settled
 from processor.decide import NOBODY, Changes, State, decide
 from processor.guard import Guard
-from processor.handler import Handlers
 from processor.letters import Row
 from processor.position import contradiction, start_of
-from processor.store import TABLES, Store, Table, open_store
+from processor.site import Site
+from processor.store import Store, Table, open_store
 from processor.transaction import Transactions
 
 log = structlog.get_logger(__name__)
@@ -45,17 +41,6 @@ DRAIN_SECONDS = 3.0
 
 #: Rows of a table to write, None where there is none any more.
 Changed = dict[bytes, bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all lanes of a process share. folder holds one store per lane; group owns the source offsets."""
-
-    settings: Settings
-    topics: Topics
-    folder: Path
-    group: str
-    handlers: Handlers = field(default_factory=dict)
 
 
 class Lane:
@@ -193,6 +178,16 @@ class Lane:
             row: Row = (incident.key, incidents.encode(incident), [])
             await self._transactions.commit({self._site.topics.incidents.name: [row]}, {})
 
+    def pause_calls(self) -> None:
+        """Begin no further call until `resume_calls`: if the lane is about to move, it would be made twice."""
+        if self._calling is not None:
+            self._calling.pause()
+
+    def resume_calls(self) -> None:
+        """The lane stays."""
+        if self._calling is not None:
+            self._calling.resume()
+
     async def finish_calls(self) -> None:
         """Begin no further call, give those under way DRAIN_SECONDS, and commit how they ended."""
         await self._opened_calling.drain(DRAIN_SECONDS)
@@ -279,10 +274,7 @@ class Lane:
 
     async def _restore(self, reader: AIOKafkaConsumer) -> int:
         """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
-        path = self._site.folder / f"lane-{self.number}"
-        partitions: dict[TopicPartition, Table] = {
-            TopicPartition(getattr(self._site.topics, table).name, self.number): table for table in TABLES
-        }
+        path, partitions = self._site.store_of(self.number), self._site.changelogs(self.number)
         self._store = opened = open_store(path)
         try:
             return await changelog.restore(reader, opened, partitions, self.moved, fenced=True)

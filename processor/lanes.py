@@ -3,22 +3,28 @@
 A shell. A free lane takes everything that waits for it into its next transaction: that costs the same for one record
 or thousands, so batches grow with the backlog and shrink to nothing when idle. The first lane that fails ends the
 process; nothing of its batch is committed.
+
+When the group shares its partitions out anew, lanes go on with what waits here: the fence protects them, not the
+group. Only those that move are closed, and what their new owners did before is no failure of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 import structlog
 
 from pipeline.contract import Record
-from pipeline.errors import OffsetGap
+from pipeline.errors import Fenced, OffsetGap
 from processor import guard as guards
 from processor import metrics
 from processor.guard import Guard
-from processor.lane import Lane, Site
+from processor.lane import Lane
+from processor.site import Site
+from processor.standby import Standbys
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +47,10 @@ class Lanes:
         self._guard = guards.of(site.handlers, site.settings.processor_max_rejected_share)
         metrics.show_circuits(self._guard.circuits)
         self._owned: dict[int, _Owned] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._standbys = Standbys(site)
+        self._to_follow: set[int] = set()
+        self._moving = False
         self._room = asyncio.Event()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
 
@@ -49,25 +59,59 @@ class Lanes:
         """The lanes this process owns, open or opening."""
         return [owned.lane for owned in self._owned.values()]
 
-    def assign(self, numbers: Collection[int]) -> None:
-        """Open the lanes of these partitions, in the background; what arrives meanwhile waits."""
-        for number in sorted(set(numbers) - self._owned.keys()):
+    def suspend(self) -> None:
+        """The group shares its partitions out anew; `assign` tells what is ours then."""
+        self._moving = True
+        for owned in self._owned.values():
+            owned.lane.pause_calls()
+
+    def assign(self, numbers: Collection[int], standbys: Collection[int] = ()) -> None:
+        """These partitions are ours now, and no others; of the lanes of `standbys` a copy is kept.
+
+        Lanes that stay go on. Others are given up and new ones opened in the background; what arrives for them waits.
+        """
+        self._moving = False
+        stay = {number for number in self._owned if number in numbers and not self._owned[number].fenced}
+        self._leave(self._owned.keys() - stay)
+        for number in stay:
+            self._owned[number].resume()
+        self._to_follow = set(standbys)
+        self._follow()
+        for number in sorted(set(numbers) - stay):
+            self._standbys.release(number)
             owned = _Owned(number, self._site, self._guard, self._room)
             self._owned[number] = owned
-            owned.task = asyncio.create_task(owned.run(self._opening), name=f"lane-{number}")
-            owned.task.add_done_callback(self._ended)
-
-    async def revoke(self, numbers: Collection[int]) -> None:
-        """Give partitions up: forget what waits, let the transaction in hand finish, close.
-
-        What was fetched but not started belongs to the next owner.
-        """
-        leaving = [self._owned.pop(number) for number in numbers if number in self._owned]
-        await asyncio.gather(*[owned.leave() for owned in leaving])
+            owned.task = asyncio.create_task(self._run(owned), name=f"lane-{number}")
+            owned.task.add_done_callback(partial(self._ended, owned))
 
     async def close(self) -> None:
-        """Give every partition up."""
-        await self.revoke(list(self._owned))
+        """Give every partition up: forget what waits, let the transaction in hand finish, close."""
+        self._to_follow.clear()
+        await self._standbys.close()
+        self._leave(self._owned)
+        await asyncio.gather(*self._leaving.values())
+
+    def _leave(self, numbers: Iterable[int]) -> None:
+        """Give partitions up. What was fetched but not started belongs to the next owner."""
+        for number in list(numbers):
+            task = asyncio.create_task(self._owned.pop(number).leave())
+            self._leaving[number] = task
+            task.add_done_callback(partial(self._left, number))
+
+    def _left(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._leaving.get(number) is task:
+            del self._leaving[number]
+        self._follow()
+
+    def _follow(self) -> None:
+        # One that is being given up has its store open still.
+        self._standbys.follow(self._to_follow - self._leaving.keys())
+
+    async def _run(self, owned: _Owned) -> None:
+        """A lane that came back waits until it has been given up: its store is open once."""
+        if former := self._leaving.get(owned.lane.number):
+            await asyncio.wait([former])
+        await owned.run(self._opening)
 
     def deliver(self, number: int, records: Sequence[Record]) -> None:
         """Let records wait for their lane; those of a partition that is not ours any more are dropped."""
@@ -89,8 +133,14 @@ class Lanes:
         except TimeoutError:
             return
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
+    def _ended(self, owned: _Owned, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or not (error := task.exception()):
+            return
+        number = owned.lane.number
+        if owned.fenced and (self._moving or self._owned.get(number) is not owned):
+            # Its new owner was faster. Should it be ours all the same, `assign` opens it anew.
+            log.info("lane has moved", partition=number)
+        else:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -99,7 +149,10 @@ class Lanes:
 
 
 class _Owned:
-    """A lane, its backlog and the task that drives it."""
+    """A lane, its backlog and the task that drives it.
+
+    fenced  another process has it, though nobody told us yet
+    """
 
     def __init__(self, number: int, site: Site, guard: Guard, room: asyncio.Event) -> None:
         self._wake = asyncio.Event()
@@ -112,6 +165,7 @@ class _Owned:
         self._expected: int | None = None
         self._leaving = False
         self._room = room
+        self.fenced = False
 
     def put(self, records: Sequence[Record]) -> None:
         """Let a fetch wait. Raises OffsetGap unless it goes on where the one before it ended, without a hole.
@@ -142,8 +196,21 @@ class _Owned:
                 await self.lane.work(self._take())
                 self._room.set()
             await self.lane.finish_calls()
+        except Fenced:
+            self.fenced = True  # at once: closing takes a moment
+            raise
         finally:
             await self.lane.close()
+
+    def resume(self) -> None:
+        """It stays after the partitions were shared out anew: fetching begins again at the committed offset."""
+        self._forget()
+        self.lane.resume_calls()
+
+    def _forget(self) -> None:
+        self._backlog.clear()
+        self._count(-self._waiting, -self._bytes)
+        self._expected = None
 
     async def leave(self) -> None:
         self._leaving = True
@@ -151,8 +218,7 @@ class _Owned:
         if not self.lane.is_open:
             # Nothing is in hand yet, and a long restore must not hold up the group's rebalance.
             self.task.cancel()
-        self._backlog.clear()
-        self._count(-self._waiting, -self._bytes)
+        self._forget()
         await asyncio.wait([self.task])
 
     async def _something_waits(self) -> bool:

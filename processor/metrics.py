@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -25,6 +26,9 @@ TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed
 LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
 LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])
 LANE_BACKLOG = Gauge("postlog_processor_lane_backlog", "records fetched and waiting in memory", ["partition"])
+STANDBY_LAG = Gauge(
+    "postlog_processor_standby_lag", "records that the copy of another process' lane is behind", ["partition"]
+)
 CALLS = Counter(
     "postlog_processor_calls", "tries to call a handler: done, failed, or given up", ["handler", "outcome"]
 )
@@ -41,6 +45,12 @@ def forget(partition: int) -> None:
     """Show nothing of a lane that is not ours any more."""
     for gauge in (LANE_OPEN, LANE_LAG, LANE_BACKLOG, CALLS_OWED):
         gauge.remove(partition)
+
+
+def forget_standby(partition: int) -> None:
+    """Show nothing of a copy that is not kept any more."""
+    with suppress(KeyError):  # nothing was shown before its first fetch
+        STANDBY_LAG.remove(partition)
 
 
 def count(partition: int, records: int, changes: Changes) -> None:

@@ -26,20 +26,26 @@ TABLES: tuple[Table, ...] = ("seen", "suppressions", "calls", "incidents")
 _POSITION = b"position:"
 
 
-def open_store(path: Path) -> Store:
+#: Bytes that a table of a lane collects in memory before it writes them to a file; a standby needs fewer.
+BUFFER, STANDBY_BUFFER = 32 * 1024 * 1024, 4 * 1024 * 1024
+
+
+def open_store(path: Path, buffer: int = BUFFER) -> Store:
     """The store in a folder; one that RocksDB cannot open is discarded first, since the changelogs bring it back.
+
+    buffer  bytes of each table that wait in memory
 
     Raises StoreLocked if somebody has it open.
     """
     try:
-        return Store(path)
+        return Store(path, buffer)
     except Exception as error:  # rocksdict raises nothing narrower
         # RocksDB names the file that it locks; a corrupt block is no lock.
         if "/LOCK:" in str(error):
             raise StoreLocked(f"{path} is open in another process: give each its own STATE_DIR") from None
         log.warning("store discarded, it cannot be opened", path=str(path), error=str(error))
         discard(path)
-        return Store(path)
+        return Store(path, buffer)
 
 
 class Store:
@@ -48,11 +54,11 @@ class Store:
     broken  an operation failed: what is on the disk cannot be trusted
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, buffer: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.broken = False
-        self._db = Rdict(str(path), _options(), column_families={table: _options() for table in TABLES})
+        self._db = Rdict(str(path), _options(buffer), column_families={table: _options(buffer) for table in TABLES})
         self._tables = {table: self._db.get_column_family(table) for table in TABLES}
         self._handles = {table: self._db.get_column_family_handle(table) for table in TABLES}
 
@@ -140,11 +146,11 @@ def discard(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _options() -> Options:
+def _options(buffer: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    options.set_write_buffer_size(32 * 1024 * 1024)
+    options.set_write_buffer_size(buffer)
     blocks = BlockBasedOptions()
     # Most ids are new: a filter answers "certainly not here" without reading a block.
     blocks.set_bloom_filter(10, False)

@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 from pipeline import kafka
 from pipeline.service import Health
 from processor import metrics
-from processor.lane import Lane, Site
+from processor.lane import Lane
 from processor.lanes import Lanes
+from processor.site import Site
 
 log = structlog.get_logger(__name__)
 

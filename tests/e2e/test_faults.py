@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -124,6 +125,58 @@ async def test_a_second_processor_takes_over_within_the_session_timeout(system: 
     await system.deliver(ingress, load(500, seed=3).bodies)
     await system.caught_up()
     assert time.monotonic() - killed_at < SESSION_SECONDS + 5
+
+
+@pytest.mark.parametrize("standbys", [0, 1])
+async def test_who_keeps_a_copy_of_a_lane_restores_next_to_nothing_of_it(system: System, standbys: int) -> None:
+    ingress = system.start("ingress")
+    one, two = (system.start("processor", PROCESSOR_STANDBY_LANES=str(standbys)) for _ in range(2))
+    await system.ready(ingress, one, two)
+    await until(lambda: _shared(system, one, two), "both own lanes")
+    sent = load(1_000, seed=13)
+    await system.deliver(ingress, sent.bodies)
+    await system.caught_up()
+    if standbys:
+        await until(lambda: _copied(system, two), "the second has copies of the first one's lanes")
+    before = _restored(two)
+    one.kill()
+    await until(lambda: _owns_all(system, two), "the second owns everything")
+    restored = _restored(two) - before
+    assert restored <= 20 if standbys else restored > 300
+    await system.deliver(ingress, sent.bodies)
+    await check(system, sent)
+
+
+async def _copied(system: System, processor: Service) -> bool:
+    behind = (await system.metric(processor, "postlog_processor_standby_lag")).values()
+    return len(behind) == 6 and not any(behind)
+
+
+def _restored(processor: Service) -> int:
+    """Records that its lanes have read when they opened."""
+    return sum(int(count) for count in re.findall(r"restored=(\d+)", processor.said()))
+
+
+async def test_lanes_that_do_not_move_go_on_when_a_processor_comes_and_goes(system: System) -> None:
+    ingress, one = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, one)
+    sent = load(3_000, seed=12)
+    sending = asyncio.create_task(system.deliver(ingress, sent.bodies, at_once=8))
+    await until(lambda: _written(system, ingress, 500), "load is under way")
+    two = system.start("processor")
+    await system.ready(two)
+    await until(lambda: _shared(system, one, two), "both own lanes")
+    assert one.said().count("lane open") == 12
+    assert two.stop() == 0
+    await until(lambda: _owns_all(system, one), "the first owns everything again")
+    await sending
+    await system.caught_up()
+    assert one.said().count("lane open") == 18
+    await check(system, sent)
+
+
+async def _owns_all(system: System, one: Service) -> bool:
+    return sum((await system.metric(one, "postlog_processor_lane_open")).values()) == 12.0
 
 
 async def _shared(system: System, one: Service, two: Service) -> bool:

@@ -102,6 +102,28 @@ async def test_addresses_are_called_at_once_up_to_the_concurrency(store: Store) 
     assert most == 4
 
 
+async def test_while_it_is_paused_calls_under_way_end_and_no_other_begins(store: Store) -> None:
+    made: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: Event, _: Suppression | None) -> None:
+        made.append(event.id)
+        begun.set()
+        await go_on.wait()
+
+    lane = Lane(store, handle, concurrency=1)
+    lane.owe(of("a@x.io", 0), of("a@x.io", 1), of("b@x.io", 0))
+    await asyncio.wait_for(begun.wait(), LIMIT)
+    lane.calling.pause()
+    go_on.set()
+    await lane.commit()
+    await asyncio.sleep(0.05)  # nothing to wait for: nothing may happen
+    assert (made, lane.calling.owed) == (["a@x.io-0"], 2)
+    lane.calling.resume()
+    await lane.until_nothing_is_owed()
+    assert sorted(made) == ["a@x.io-0", "a@x.io-1", "b@x.io-0"]
+
+
 async def test_a_failing_call_holds_back_its_own_address_and_no_other(store: Store) -> None:
     made: list[str] = []
 

@@ -10,13 +10,14 @@ from typing import cast
 import pytest
 
 from pipeline import topics
-from pipeline.errors import OffsetGap
+from pipeline.errors import Fenced, OffsetGap
 from pipeline.settings import Settings
 from processor import lanes as module
 from processor.guard import Guard
-from processor.lane import Lane, Site
+from processor.lane import Lane
 from processor.lanes import Lanes
 from processor.position import contradiction
+from processor.site import Site
 from processor.watch import stalled
 from tests.unit.records import FakeRecord
 
@@ -45,6 +46,10 @@ class FakeLane:
         await self.gate.wait()
         self.batches.append([record.offset for record in records])
 
+    def pause_calls(self) -> None: ...
+
+    def resume_calls(self) -> None: ...
+
     async def finish_calls(self) -> None: ...
 
     async def close(self) -> None:
@@ -63,6 +68,12 @@ def lane(monkeypatch: pytest.MonkeyPatch) -> type[FakeLane]:
 
 def records(first: int, count: int, size: int = 10) -> list[FakeRecord]:
     return [FakeRecord(offset, b"x" * size) for offset in range(first, first + count)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what a fake does sets no event
+            await asyncio.sleep(0)
 
 
 async def until_taken(lanes: Lanes) -> None:
@@ -146,13 +157,74 @@ async def test_what_waits_is_forgotten_when_the_partition_is_given_up(lane: type
     lanes.deliver(0, records(0, 10))
     lanes.deliver(0, records(10, 10))
     await asyncio.sleep(0)
-    leaving = asyncio.create_task(lanes.revoke([0]))
+    leaving = asyncio.create_task(lanes.close())
     await asyncio.sleep(0)
     lane.gate.set()
     await leaving
     assert lane.batches == [list(range(10))] or lane.batches == []
     lanes.deliver(0, records(20, 1))  # not ours any more
     assert lanes.all == []
+
+
+async def test_a_lane_that_stays_goes_on_over_a_rebalance_and_takes_records_from_the_committed_offset_on(
+    lane: type[FakeLane],
+) -> None:
+    lanes = Lanes(SITE)
+    lanes.assign([0, 1])
+    stays = next(each for each in lanes.all if each.number == 0)
+    lane.gate.set()
+    lanes.deliver(0, records(0, 10))
+    await until_taken(lanes)
+    lanes.suspend()
+    lanes.deliver(0, records(10, 10))
+    await until(lambda: [offset for batch in lane.batches for offset in batch] == list(range(20)))
+    lanes.assign([0, 2])
+    assert stays in lanes.all
+    assert sorted(each.number for each in lanes.all) == [0, 2]
+    lanes.deliver(0, records(5, 20))
+    lanes.deliver(1, records(0, 10))
+    await until(lambda: lane.batches[-1] == list(range(5, 25)))
+    await lanes.close()
+    assert not lanes.failure.done()
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_new_owner_that_was_faster_than_the_news_of_it_is_no_failure(
+    lane: type[FakeLane], monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    async def fenced(_: FakeLane, __: list[FakeRecord]) -> None:
+        raise Fenced("somebody else")
+
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    await until(lambda: all(each.is_open for each in lanes.all))
+    (former,) = lanes.all
+    lanes.suspend()
+    with monkeypatch.context() as patched:
+        patched.setattr(lane, "work", fenced)
+        lanes.deliver(0, records(0, 1))
+        await until(lambda: not former.is_open)
+    lanes.assign([0] if again else [])
+    assert former not in lanes.all
+    assert len(lanes.all) == again
+    await until(lambda: all(each.is_open for each in lanes.all))
+    await lanes.close()
+    assert not lanes.failure.done()
+
+
+async def test_to_be_fenced_when_nothing_moves_is_a_failure(
+    lane: type[FakeLane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fenced(_: FakeLane, __: list[FakeRecord]) -> None:
+        raise Fenced("somebody else")
+
+    monkeypatch.setattr(lane, "work", fenced)
+    lanes = Lanes(SITE)
+    lanes.assign([0])
+    lanes.deliver(0, records(0, 1))
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(asyncio.shield(lanes.failure), 5)
+    await lanes.close()
 
 
 async def test_a_lane_that_fails_is_the_failure_of_all(lane: type[FakeLane], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""What all lanes of a process share, and what belongs to a lane by its number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import TopicPartition
+
+from pipeline.settings import Settings
+from pipeline.topics import Topics
+from processor.handler import Handlers
+from processor.store import TABLES, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """folder holds one store per lane; group owns the source offsets."""
+
+    settings: Settings
+    topics: Topics
+    folder: Path
+    group: str
+    handlers: Handlers = field(default_factory=dict)
+
+    def store_of(self, number: int) -> Path:
+        """The folder of a lane's store."""
+        return self.folder / f"lane-{number}"
+
+    def changelogs(self, number: int) -> dict[TopicPartition, Table]:
+        """The partitions that a lane's tables are written to."""
+        return {TopicPartition(getattr(self.topics, table).name, number): table for table in TABLES}
