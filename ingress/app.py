@@ -74,14 +74,34 @@ async def main(settings: Settings) -> None:
             # Signatures are over the bytes as they came; and nobody's small body becomes a large one here.
             auto_decompress=False,
         )
+        _say_started(settings.ingress_started_fd)
         await _first(stop.wait(), written.failed.wait())
-        app.draining = True
-        log.info("draining")
-        await runner.cleanup()
+        await _drain(app, runner, door, settings.ingress_drain_seconds)
     finally:
         await written.stop()
     if written.failed.is_set():
         raise written.error from written.reason
+
+
+def _say_started(fd: int) -> None:
+    """Tell whoever started this process that it listens."""
+    if fd >= 0:
+        os.write(fd, b"1")
+        os.close(fd)
+
+
+async def _drain(app: Ingress, runner: web.AppRunner, door: Door, seconds: float) -> None:
+    """Accept no more connections, and close those there are when nobody can be using them.
+
+    One that is closed while a delivery is on its way on it costs that delivery. So each is told with its next answer
+    that this was the last one, and only those that stay silent are closed without a word.
+    """
+    log.info("draining")
+    app.draining = True
+    for site in runner.sites:
+        await site.stop()
+    await door.until_quiet(seconds)
+    await runner.cleanup()
 
 
 #: What a record holds besides the provider's bytes: our fields, the texts that are copied out of them, headers.
@@ -157,12 +177,15 @@ class Ingress:
             if outcome in UNPROVEN:
                 self._door.refused(request)
             metrics.DELIVERIES.labels(provider.name, outcome).inc()
-            return web.Response(
+            response = web.Response(
                 status=reply.status,
                 body=reply.body or None,
                 headers=dict(reply.headers),
                 content_type=reply.content_type if reply.body else None,
             )
+            if self.draining:
+                response.force_close()
+            return response
 
         return handle
 

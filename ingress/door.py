@@ -29,6 +29,9 @@ MOST_HELD = 256
 #: Files that a process needs besides its connections: brokers, the spool, libraries.
 OTHER_FILES = 500
 
+#: While draining: how long silence has to last on all connections, and how often to look, in seconds.
+QUIET_SECONDS, LOOK_SECONDS = 0.25, 0.02
+
 Server = Callable[[], asyncio.Protocol]
 
 
@@ -45,6 +48,7 @@ class Door:
         self._held: dict[Visit, None] = {}
         self._unproven: dict[Visit, None] = {}
         self._sparing = Sparing(log, clock)
+        self._heard_at = clock()
 
     def authentic(self, request: web.Request) -> None:
         """What this request brought is authentic."""
@@ -57,6 +61,20 @@ class Door:
         if (visit := _visit(request)) and self.sources.refused(visit.source, self.clock()):
             self._sparing.warning("shut out for too many refusals", latest={"source": visit.source})
             visit.hold()
+
+    def listens(self, visit: Visit) -> bool:
+        """Whether what comes on this connection is to be heard."""
+        self._heard_at = self.clock()
+        return self.sources.shut_out(visit.source, self._heard_at) == 0
+
+    async def until_quiet(self, seconds: float) -> None:
+        """Wait until no connection is left, or nothing was heard on any for QUIET_SECONDS; `seconds` at most."""
+        started = self.clock()
+        while self._connections > len(self._held):
+            now = self.clock()
+            if now - max(self._heard_at, started) > QUIET_SECONDS or now - started > seconds:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     def enter(self, visit: Visit) -> bool:
         """Count a connection; False if there is no room for it."""
@@ -109,7 +127,7 @@ class Visit(asyncio.Protocol):
             self._transport.abort()
             return
         self._inside = True
-        if self._outside():
+        if not self._door.listens(self):
             self.hold()
             return
         self._inner = self._server()
@@ -118,10 +136,10 @@ class Visit(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass it on, unless the source was shut out meanwhile."""
         if self._waiting is None and self._inner is not None:
-            if self._outside():
-                self.hold()
-            else:
+            if self._door.listens(self):
                 self._inner.data_received(data)
+            else:
+                self.hold()
 
     def eof_received(self) -> bool | None:
         """The other side sends no more."""
@@ -163,9 +181,6 @@ class Visit(asyncio.Protocol):
         if self._inside:
             self._inside = False
             self._door.leave(self)
-
-    def _outside(self) -> bool:
-        return self._door.sources.shut_out(self.source, self._door.clock()) > 0
 
 
 class Runner(web.AppRunner):

@@ -1,12 +1,15 @@
 """Several ingress processes on one port.
 
 The parent holds the port (SO_REUSEPORT) and serves nothing; the kernel spreads connections over its children. A child
-that ends is started again; one that refuses its configuration ends all.
+that ends is started again; one that refuses its configuration ends all. SIGHUP replaces them one after the other, for
+a new release: each by one that listens before it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the children, and before a dead one is started again.
 TICK, RESTART_PAUSE = 0.2, 1.0
+#: Seconds that a child may take to end, besides those for what is in flight.
+STOP_SECONDS = 5.0
 
 
 async def main(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -35,6 +40,8 @@ async def main(settings: Settings, environ: Mapping[str, str]) -> None:
     Raises ConfigError if the port cannot be had, or if a child refuses to start.
     """
     stop = await service.stop_requested()
+    replace = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, replace.set)
     with tempfile.TemporaryDirectory(prefix="postlog-ingress-") as folder, _reserved(settings) as port:
         env = {
             **environ,
@@ -47,12 +54,60 @@ async def main(settings: Settings, environ: Mapping[str, str]) -> None:
             while not stop.is_set():
                 for number, child in enumerate(children):
                     children[number] = await _alive(child, env)
+                if replace.is_set():
+                    replace.clear()
+                    await _replace(children, env, settings, stop)
                 await _wait(stop, TICK)
         finally:
             for child in children:
                 child.terminate()
             # Longer than a child's own drain: it ends by itself unless it hangs.
-            await asyncio.to_thread(_end, children, settings.ingress_drain_seconds + 5)
+            await asyncio.to_thread(_end, children, settings.ingress_drain_seconds + STOP_SECONDS)
+
+
+async def _replace(
+    children: list[subprocess.Popen[bytes]], env: Mapping[str, str], settings: Settings, stop: asyncio.Event
+) -> None:
+    """Replace the children one after the other. Where a new one does not start, the rest stay."""
+    for number, former in enumerate(children):
+        if settings.ingress_spool_dir:
+            # What it has spooled goes to who takes its place.
+            await _stopped(former, settings)
+        new = await _started(env, stop)
+        if new is None:
+            return
+        children[number] = new
+        await _stopped(former, settings)
+        _forget(former, env)
+        log.info("ingress process replaced", former=former.pid, pid=new.pid)
+
+
+async def _stopped(child: subprocess.Popen[bytes], settings: Settings) -> None:
+    child.terminate()
+    await asyncio.to_thread(_end, [child], settings.ingress_drain_seconds + STOP_SECONDS)
+
+
+async def _started(env: Mapping[str, str], stop: asyncio.Event) -> subprocess.Popen[bytes] | None:
+    """A new child that listens; None if it ends before it does, or we are asked to stop."""
+    ours, theirs = os.pipe()
+    child = _start({**env, "INGRESS_STARTED_FD": str(theirs)}, theirs)
+    os.close(theirs)
+    try:
+        # The pipe is closed when the child ends: then there is nothing to read.
+        if await service.unless_stopped(stop, asyncio.to_thread(os.read, ours, 1)):
+            return child
+    finally:
+        os.close(ours)
+    child.terminate()
+    await asyncio.to_thread(_end, [child], STOP_SECONDS)
+    _forget(child, env)
+    if not stop.is_set():
+        log.error("a new ingress process did not start, the former ones stay", exit_code=child.returncode)
+    return None
+
+
+def _forget(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
+    multiprocess.mark_process_dead(child.pid, env["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
 
 
 def _reserved(settings: Settings) -> socket.socket:
@@ -70,9 +125,9 @@ def _reserved(settings: Settings) -> socket.socket:
     return held
 
 
-def _start(env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(env: Mapping[str, str], *keep_open: int) -> subprocess.Popen[bytes]:
     # In our process group: who ends the group of a parent that was killed ends them too.
-    return subprocess.Popen([sys.executable, "-m", "ingress"], env=dict(env))
+    return subprocess.Popen([sys.executable, "-m", "ingress"], env=dict(env), pass_fds=keep_open)
 
 
 async def _alive(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -80,7 +135,7 @@ async def _alive(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> subp
     code = child.poll()
     if code is None:
         return child
-    multiprocess.mark_process_dead(child.pid, env["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
+    _forget(child, env)
     if code == service.REFUSED:
         raise ConfigError("an ingress process refused to start; its reason is in the line above")
     log.error("an ingress process ended, starting another", pid=child.pid, exit_code=code)

@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -375,6 +376,42 @@ async def test_an_ingress_process_that_dies_is_replaced_and_its_siblings_go_on(s
     await system.deliver(ingress, load(200, seed=6).bodies)
     await until(lambda: _says(ingress, "starting another"), "the dead process is replaced")
     assert ingress.stop() == 0
+
+
+@pytest.mark.parametrize("spool", [False, True])
+async def test_ingress_processes_are_replaced_without_a_delivery_that_is_not_answered_200(
+    system: System, tmp_path: Path, spool: bool
+) -> None:
+    more = {"INGRESS_SPOOL_DIR": str(tmp_path / "spool")} if spool else {}
+    ingress = system.start("ingress", INGRESS_WORKERS="2", **more)  # type: ignore[arg-type]
+    await system.ready(ingress)
+    parent = psutil.Process(ingress.process.pid)
+    former = {child.pid for child in parent.children()}
+    answers: Counter[int] = Counter()
+    enough = asyncio.Event()
+
+    async def provider(number: int) -> None:
+        while not enough.is_set():
+            body = delivery(f"{number}-{answers.total()}", "opened", f"{number}@x.io")
+            answers[await system.post(ingress, body)] += 1
+
+    providers = [asyncio.create_task(provider(number)) for number in range(8)]
+    ingress.send(signal.SIGHUP)
+    await until(lambda: _replaced(parent, former), "other processes listen")
+    enough.set()
+    await asyncio.gather(*providers)
+    assert list(answers) == [200]
+    await until(lambda: _kept(system, answers[200]), "all of them are in Kafka")
+    assert ingress.stop() == 0
+
+
+async def _kept(system: System, count: int) -> bool:
+    return len({event["id"] for event in await system.events()}) == count
+
+
+async def _replaced(parent: psutil.Process, former: set[int]) -> bool:
+    children = {child.pid for child in parent.children()}
+    return len(children) == 2 and not children & former
 
 
 async def _says(service: Service, text: str) -> bool:
