@@ -70,6 +70,10 @@ fuzz: $(VENV)/.fuzzer ## a million hostile inputs for the ingress and every read
 drill-flood: $(READY) ## a flood of bad signatures, and what signed deliveries take meanwhile (4 minutes)
 	@$(BIN)/python -m bench.flood $(ARGS)
 
+.PHONY: drill-availability
+drill-availability: $(READY) ## how long anybody waits while processes come, go, die and are restarted (15 minutes)
+	@$(BIN)/python -m bench.availability $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
 	@$(BIN)/python -m tests.chaos $(ARGS)
