@@ -88,6 +88,15 @@ lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml 
 	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' --group fuzz -o requirements-fuzz.lock
 
+.PHONY: audit
+audit: $(READY) ## known vulnerabilities of what services are made of, or, where PyPI tells none, what is not the newest
+	@[ -x $(VENV)/audit/bin/pip-audit ] || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit uv; }
+	@$(VENV)/audit/bin/pip-audit --progress-spinner off --strict --require-hashes --disable-pip -r requirements.lock || { \
+		echo "If advisories could not be had: releases that are newer than the locked ones, none if there are none below"; \
+		$(VENV)/audit/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+			--custom-compile-command 'make lock' pyproject.toml | diff <(cat requirements.lock) - | grep '^> [a-z]'; \
+		[ $$? -eq 1 ]; }
+
 .PHONY: clean
 clean: ## remove the virtual environment, local state and caches of this checkout
 	@rm -rf $(VENV) .data .pytest_cache .mypy_cache .ruff_cache .hypothesis

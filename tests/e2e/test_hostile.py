@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from tests.e2e.system import System, delivery, signature, until
 
+#: Loopback is a whole network: an attacker with an address of its own.
+ATTACKER = "127.0.0.2"
 FORMER, NEWER = "former-secret-0123", "newer-secret-4567"
 
 
@@ -42,3 +49,44 @@ async def test_a_secret_is_rotated_without_a_restart_or_a_refused_delivery(syste
     assert answers == {200}
     events = await system.records(system.topics.events)
     assert len({record.key for record in events}) == sent
+
+
+async def test_thousands_of_slow_senders_keep_no_delivery_out(system: System) -> None:
+    most, slow = 500, 2_000
+    ingress = system.start("ingress", INGRESS_MAX_CONNECTIONS=str(most), INGRESS_READ_TIMEOUT_SECONDS="2")
+    await system.ready(ingress)
+    port = int(ingress.url.rsplit(":", 1)[1])
+    # Half of them never end their head, half never end their body; each sends a byte, and some time later another.
+    head = b"POST /webhooks/email HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    beginnings = (head, head + b"\r\n")
+    with files(slow + 500):
+        assert await system.post(ingress, b"{}") == 200
+        writers = []
+        for number in range(slow):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(ATTACKER, 0))
+            writer.write(beginnings[number % 2])
+            writers.append(writer)
+        for number in range(50):
+            for writer in writers[number::50]:
+                writer.write(b"x")
+            body = delivery(f"e{number}", "complained", f"{number}@x.io")
+            async with asyncio.timeout(5):
+                assert await system.post(ingress, body) == 200
+        closed = await system.metric(ingress, "postlog_ingress_connections_closed_total")
+        held = psutil.Process(ingress.process.pid).num_fds()
+        for writer in writers:
+            writer.transport.abort()
+    # Some are too many, and those that were too slow have their address shut out.
+    assert closed['{reason="crowded_out"}'] + closed['{reason="shut_out"}'] >= slow - most
+    assert held < most + 200
+
+
+@contextmanager
+def files(needed: int) -> Iterator[None]:
+    """Let this process open as many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(needed, hard)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,15 @@ def test_secrets_come_from_the_environment_and_containers_run_unprivileged() -> 
         assert service["cap_drop"] == ["ALL"]
         assert service["restart"] == "unless-stopped"
     assert re.search(r"^USER postlog$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_nothing_gets_into_the_image_but_what_it_is_made_of() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "requirements.lock"}
+    assert needed <= allowed <= needed | {"README.md"}
 
 
 def test_the_image_installs_what_is_in_the_lock_file() -> None:
