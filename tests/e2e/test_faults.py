@@ -233,6 +233,20 @@ async def fragile(own_kafka: LocalKafka, tmp_path: Path) -> Settings:
     return mine
 
 
+async def test_a_full_disk_stops_the_processor_and_loses_nothing(system: System) -> None:
+    ingress = system.start("ingress")
+    small = system.start("processor", module=("tests.e2e.small_disk", "3", "processor"))
+    await system.ready(ingress, small)
+    sent = load(10_000, seed=14)
+    sending = asyncio.create_task(system.deliver(ingress, sent.bodies))
+    assert await asyncio.to_thread(small.process.wait, PATIENCE) == 1
+    assert "StoreBroken" in small.said()
+    assert "No space left" in small.said()
+    await sending
+    await system.ready(system.start("processor"))
+    await check(system, sent)
+
+
 async def test_with_kafka_stopped_nobody_is_told_200_and_the_retry_is_applied_once(
     own_kafka: LocalKafka, fragile: Settings, tmp_path: Path
 ) -> None:
