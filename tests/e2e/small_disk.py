@@ -15,7 +15,7 @@ SCRIPT = 'mount -t tmpfs -o size="$1"m tmpfs "$STATE_DIR" && shift && exec "$@"'
 def main(mib: str, service: str) -> None:
     Path(os.environ["STATE_DIR"]).mkdir(parents=True, exist_ok=True)
     inside = ["sh", "-c", SCRIPT, "sh", mib, sys.executable, "-m", service]
-    os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", *inside])  # noqa: S606, S607
+    os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", *inside])
 
 
 if __name__ == "__main__":

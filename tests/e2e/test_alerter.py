@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         await producer.stop()
 
 
+@cache
+def dead_letters(settings: Settings) -> str:
+    """The name of the topic; ten thousand letters are not worth reading the file as often."""
+    return kafka.topics_of(settings).dead_letters.name
+
+
 async def send(
     producer: AIOKafkaProducer, settings: Settings, event_type: str, value: bytes = b"{}"
 ) -> TopicPartition:
@@ -89,7 +96,7 @@ async def send(
     source = deadletter.Source("email-events", 3, 1234, 0, "processor")
     added = deadletter.headers(NoRecipient("data.email: missing"), stage="processor", now=0, source=source)
     added += [(contract.HEADER_TYPE, event_type.encode()), (contract.HEADER_PROVIDER, b"nexuspromail")]
-    topic = kafka.topics_of(settings).dead_letters.name
+    topic = dead_letters(settings)
     metadata = await producer.send_and_wait(topic, value, key=b"jane.doe@example.com", headers=added)
     return TopicPartition(topic, metadata.partition)
 
