@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import math
 import os
 import signal
 import socket
@@ -49,7 +50,7 @@ def flood(port: int, rate: float, sources: int) -> None:
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
-    chunk = REQUEST * max(int(rate * TICK / CONNECTIONS), 1)
+    chunk = REQUEST * math.ceil(rate * TICK / CONNECTIONS)
     addresses = itertools.cycle(f"127.0.1.{number + 1}" for number in range(sources))
     connections = [_connect(port, next(addresses)) for _ in range(CONNECTIONS)]
     offered, taken, begun = 0, 0, time.monotonic()
