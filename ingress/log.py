@@ -28,6 +28,9 @@ from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
+#: How long a broker may take for an answer, in ms, or twice the deadline: after that nobody waits for it any more.
+REQUEST_TIMEOUT_MS = 5_000
+
 
 class Log:
     """Between start and stop. `failed` is set once it cannot go on: then the process must end.
@@ -174,8 +177,9 @@ class Log:
             self.failed.set()
 
     def _new_producer(self) -> AIOKafkaProducer:
+        timeout = max(REQUEST_TIMEOUT_MS, int(2000 * self._deadline))
         return AIOKafkaProducer(
-            **kafka.client_options(self._settings),
+            **kafka.client_options(self._settings, request_timeout_ms=timeout),
             acks="all",
             enable_idempotence=True,
             max_batch_size=128 * 1024,

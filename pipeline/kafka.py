@@ -45,11 +45,17 @@ REACH_SECONDS = 5.0
 LEAVE_SECONDS = 2.0
 
 
-def client_options(settings: Settings) -> dict[str, Any]:
+#: How long a broker may take for an answer, in ms. A connection on which nothing comes back any more is given up then,
+#: though nobody closes it; aiokafka would wait for 40 s.
+REQUEST_TIMEOUT_MS = 15_000
+
+
+def client_options(settings: Settings, *, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> dict[str, Any]:
     """Options that every aiokafka client takes. Raises ConfigError if those of TLS or SASL cannot be used."""
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "client_id": f"{settings.topic_prefix}postlog",
+        "request_timeout_ms": request_timeout_ms,
         **security.options(settings),
     }
 

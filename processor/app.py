@@ -93,6 +93,8 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
         broker_session_timeout=settings.processor_session_timeout_seconds,
         broker_heartbeat_interval=min(settings.processor_session_timeout_seconds / 3.5, HEARTBEAT_SECONDS),
         broker_rebalance_timeout=settings.processor_session_timeout_seconds * 1.5,
+        # Longer than a join of the group takes; a dead connection is noticed after that.
+        broker_request_timeout=settings.processor_session_timeout_seconds * 1.5 + 5.0,
         broker_max_poll_records=POLL_RECORDS,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
