@@ -45,8 +45,8 @@ REACH_SECONDS = 5.0
 LEAVE_SECONDS = 2.0
 
 
-#: How long a broker may take for an answer, in ms. A connection on which nothing comes back any more is given up then,
-#: though nobody closes it; aiokafka would wait for 40 s.
+#: How long a broker may take for an answer, in ms; then a connection on which nothing comes back is given up.
+#: aiokafka would wait for 40 s.
 REQUEST_TIMEOUT_MS = 15_000
 
 
