@@ -87,6 +87,8 @@ lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml 
 		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.lock
 	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' --group fuzz -o requirements-fuzz.lock
+	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' --group peers -o requirements-peers.lock
 
 .PHONY: audit
 audit: $(READY) ## known vulnerabilities of what services are made of, or, where PyPI tells none, what is not the newest

@@ -25,8 +25,8 @@ import aiohttp
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.drill import Wrong
 from bench.fill import Load, fill
+from bench.stand import Wrong
 from console.local_kafka import LocalKafka
 from pipeline import kafka
 from pipeline.settings import Settings

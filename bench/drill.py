@@ -34,6 +34,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from bench.fill import Load, event, fill
+from bench.stand import Wrong
 from console import processes
 from console.broker import open_broker
 from pipeline import deadletter, kafka, suppression
@@ -67,10 +68,6 @@ async def handle(event, suppression):
 
 handlers = [Handler("crm", handle)]
 """
-
-
-class Wrong(SystemExit):
-    """The outcome is not what was promised."""
 
 
 def check(what: str, found: object, wanted: object) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.drill import Wrong
+from bench.stand import Wrong
 from console.local_kafka import LocalKafka
 from ingress import signatures
 from pipeline import kafka
