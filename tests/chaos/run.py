@@ -57,7 +57,7 @@ class Report:
     happened  faults by kind; ended, services that ended by themselves and were started again
     stall     longest time without any 200, in seconds; settled, seconds from the last fault until all was done
     stuck     what was not done although everything is healed
-    leaked    places where an address of the senders can be read
+    leaked    places where an address of the senders can be read, or that could not be looked at
     """
 
     seed: int
@@ -239,7 +239,10 @@ async def _leaking_metrics(system: System, services: dict[str, Service]) -> list
     found = []
     for name, service in services.items():
         for path in ("metrics", "health/ready", "health/live"):
-            async with system.http.get(f"{service.url}/{path}") as answer:
-                if ADDRESS.search(await answer.text()):
-                    found.append(f"{name}: /{path}")
+            try:
+                async with system.http.get(f"{service.url}/{path}") as answer:
+                    if ADDRESS.search(await answer.text()):
+                        found.append(f"{name}: /{path}")
+            except aiohttp.ClientError as error:
+                found.append(f"{name}: /{path} cannot be looked at: {error!r}")
     return found
