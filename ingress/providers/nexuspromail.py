@@ -1,6 +1,6 @@
-"""NexusProMail: one JSON event per delivery, signed over the raw body.
+"""NexusProMail: a JSON event per delivery or an array of them, signed over the raw body.
 
-Pure. Header `X-NexusProMail-Signature` is the lowercase hex HMAC-SHA256 of the body. The body is
+Pure. Header `X-NexusProMail-Signature` is the lowercase hex HMAC-SHA256 of the body. An event is
 `{"id", "type", "created_at", "data": {"email", ...}}`; id and created_at may be missing.
 """
 
@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from ingress import signatures
-from ingress.delivery import Delivery, Told
+from ingress.delivery import Delivery, Garbled, Told
 from pipeline.contract import explain
 from pipeline.errors import Unreadable
 
 SIGNATURE_HEADER = "X-NexusProMail-Signature"
+#: Events that are taken from one delivery: an array of a million zeros is one dead letter, and not a million of them.
+MOST_EVENTS = 10_000
 
 
 class _Data(msgspec.Struct):
@@ -31,6 +33,7 @@ class _Body(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
@@ -38,21 +41,32 @@ def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
     signatures.hmac_sha256_hex(delivery.body, signature=delivery.headers.get(SIGNATURE_HEADER), secrets=secrets)
 
 
-def read(delivery: Delivery) -> list[Told]:
-    """The one event of a delivery. Raises Unreadable naming the field and the reason."""
+def read(delivery: Delivery) -> list[Told | Garbled]:
+    """The events of a delivery, in its order; at least one. Raises Unreadable naming the field and the reason."""
+    if delivery.body[:32].lstrip(b" \t\r\n")[:1] != b"[":
+        return [_told(delivery.body)]
     try:
-        body = _decoder.decode(delivery.body)
+        items = _items.decode(delivery.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(explain(error)) from None
-    return [
-        Told(
-            type=body.type,
-            id=body.id,
-            recipient=body.data.email,
-            occurred_at=_millis(body.created_at),
-            raw=delivery.body,
-        )
-    ]
+    if not 0 < len(items) <= MOST_EVENTS:
+        raise Unreadable(f"value: an array of {len(items)} events, and not of 1 to {MOST_EVENTS}")
+    return [_told_or_garbled(bytes(item)) for item in items]
+
+
+def _told_or_garbled(raw: bytes) -> Told | Garbled:
+    try:
+        return _told(raw)
+    except Unreadable as error:
+        return Garbled(error, raw)
+
+
+def _told(raw: bytes) -> Told:
+    try:
+        body = _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(explain(error)) from None
+    return Told(type=body.type, id=body.id, recipient=body.data.email, occurred_at=_millis(body.created_at), raw=raw)
 
 
 def _millis(given: str | int | float | None) -> int | None:

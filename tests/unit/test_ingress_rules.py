@@ -100,6 +100,25 @@ def test_a_delivery_becomes_one_event_in_our_words(word: str, kind: str) -> None
     assert bytes(event.raw) == body
 
 
+def test_an_array_of_events_becomes_a_record_for_each_in_order() -> None:
+    events = [{"id": f"e{n}", "type": "opened", "data": {"email": f"{n}@x.io"}} for n in range(3)]
+    made = outgoing(b" \n" + json.dumps(events, indent=1).encode())
+    assert [contract.decode(record.value).id for record in made] == ["e0", "e1", "e2"]
+    assert [json.loads(bytes(contract.decode(record.value).raw)) for record in made] == events
+
+
+def test_what_is_unreadable_in_an_array_is_a_dead_letter_and_the_rest_counts() -> None:
+    made = outgoing(b'[{"type": "opened", "data": {"email": "a@x.io"}}, 7, {"type": "opened"}]')
+    assert [record.topic for record in made] == ["events", "dead_letters", "dead_letters"]
+    assert made[1].value == b"7"
+
+
+@pytest.mark.parametrize("body", [b"[", b'[{"type": "opened"}', b"[" + b"0," * 10_000 + b"0]", b"[" * 100_000])
+def test_an_array_that_ends_early_or_is_too_long_is_one_dead_letter(body: bytes) -> None:
+    (made,) = outgoing(body)
+    assert (made.topic, made.value) == ("dead_letters", body)
+
+
 @pytest.mark.parametrize("identity", [{}, {"id": None}, {"id": ""}])
 def test_an_event_without_id_is_known_by_its_content(identity: dict[str, object]) -> None:
     body = json.dumps({"type": "opened", "data": {"email": "a@x.io"}} | identity).encode()
