@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
 from pipeline import contract, kafka
 from pipeline.contract import Event, EventType
@@ -63,7 +62,7 @@ async def fill(settings: Settings, topics: Topics, load: Load, make: Callable[[L
         for number in range(load.events):
             made = make(load, number)
             key = contract.key(made)
-            partition = (murmur2(key) & 0x7FFFFFFF) % partitions
+            partition = contract.partition_of(key, partitions)
             row: dict[str, Any] = {"key": key, "value": contract.encode(made), "timestamp": None}
             row["headers"] = contract.headers(made, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
             if builders[partition].append(**row) is None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from ingress import accept, metrics
+from ingress.accept import Outgoing
 from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
 from ingress.log import Log
@@ -135,6 +137,9 @@ class Ingress:
         self._log = written
         self._methods: dict[str, tuple[str, ...]] = {}
         self._sparing = Sparing(log)
+        self._events: dict[
+            tuple[str, str], Any
+        ] = {}  # counters by their labels: looking one up costs more than counting
 
     def routes(self, providers: list[tuple[Provider, Secrets]]) -> web.Application:
         """The web application: a route per provider, health and metrics."""
@@ -142,8 +147,6 @@ class Ingress:
         self._methods = {provider.path: provider.methods for provider, _ in providers}
         for provider, known in providers:
             metrics.DEAD_LETTERS.labels(provider.name)
-            for outcome in metrics.OUTCOMES:
-                metrics.DELIVERIES.labels(provider.name, outcome)
             for method in provider.methods:
                 app.router.add_route(method, provider.path, self._handler(provider, known))
         shared = bool(self._settings.prometheus_multiproc_dir)
@@ -170,19 +173,16 @@ class Ingress:
     def _handler(
         self, provider: Provider, secrets: Secrets
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        counted = {outcome: metrics.DELIVERIES.labels(provider.name, outcome) for outcome in metrics.OUTCOMES}
+
         async def handle(request: web.Request) -> web.StreamResponse:
             outcome, reply = await self._receive(provider, secrets, request)
             if outcome in REFUSED:
                 self._sparing.warning("refused deliveries", provider=provider.name, outcome=outcome)
             if outcome in UNPROVEN:
                 self._door.refused(request)
-            metrics.DELIVERIES.labels(provider.name, outcome).inc()
-            response = web.Response(
-                status=reply.status,
-                body=reply.body or None,
-                headers=dict(reply.headers),
-                content_type=reply.content_type if reply.body else None,
-            )
+            counted[outcome].inc()
+            response = _response(reply)
             if self.draining:
                 response.force_close()
             return response
@@ -193,8 +193,7 @@ class Ingress:
         """The outcome to count and what to answer."""
         answers = provider.answers
         try:
-            async with asyncio.timeout(self._settings.ingress_read_timeout_seconds):
-                body = await request.read()
+            body = await self._body(request)
         except web.HTTPRequestEntityTooLarge:
             most = self._settings.ingress_max_body_bytes
             return "too_large", _error(answers.too_large, f"Body larger than {most} bytes")
@@ -222,6 +221,12 @@ class Ingress:
             return "handshake", reply
         return await self._keep(provider, delivery, started)
 
+    async def _body(self, request: web.Request) -> bytes:
+        if request.content.is_eof():  # all of it has come, so there is nothing to wait for
+            return await request.read()
+        async with asyncio.timeout(self._settings.ingress_read_timeout_seconds):
+            return await request.read()
+
     async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
         """Write an authentic delivery to the log, then say so."""
         records = accept.records(provider, delivery, fresh_trace=contract.traceparent(os.urandom(24)))
@@ -232,13 +237,30 @@ class Ingress:
             reply = _error(provider.answers.try_again, "Try again later", {"Retry-After": RETRY_AFTER})
             return "retry", reply
         metrics.ACKNOWLEDGE.observe(time.perf_counter() - started)
+        self._count(provider, records)
+        return "accepted", Reply(provider.answers.accepted)
+
+    def _count(self, provider: Provider, records: Sequence[Outgoing]) -> None:
         for record in records:
             if record.topic == "events":
-                metrics.EVENTS.labels(provider.name, record.type).inc()
+                place = provider.name, record.type
+                if place not in self._events:
+                    self._events[place] = metrics.EVENTS.labels(*place)
+                self._events[place].inc()
             else:
                 metrics.DEAD_LETTERS.labels(provider.name).inc()
                 self._sparing.warning("kept as dead letters", provider=provider.name)
-        return "accepted", Reply(provider.answers.accepted)
+
+
+def _response(reply: Reply) -> web.Response:
+    if not reply.body and not reply.headers:
+        return web.Response(status=reply.status)
+    return web.Response(
+        status=reply.status,
+        body=reply.body or None,
+        headers=dict(reply.headers),
+        content_type=reply.content_type if reply.body else None,
+    )
 
 
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> Reply:

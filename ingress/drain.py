@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.partitioner import DefaultPartitioner
 
+from ingress.batches import place_of
 from ingress.spool import Held, Spool
+from pipeline.topics import Topic
 
 log = structlog.get_logger(__name__)
 
@@ -26,15 +27,14 @@ PAUSE = 0.5
 
 
 async def drain(
-    spool: Spool, producer: AIOKafkaProducer, names: Mapping[str, str], *, until_empty: bool = False
+    spool: Spool, producer: AIOKafkaProducer, topics: Mapping[str, Topic], *, until_empty: bool = False
 ) -> None:
     """Send what is in the spool, and what comes into it, for good or until it is empty.
 
-    names  of the topics, by role
+    topics  by role
 
     Raises KafkaError if Kafka refuses something for good: then it stays in the spool.
     """
-    partitioner = DefaultPartitioner()
     sent = 0
     while not until_empty or spool.rows:
         await spool.filled.wait()
@@ -44,7 +44,7 @@ async def drain(
             await asyncio.sleep(0.01)
             continue
         try:
-            taken = await _round(rows, producer, names, partitioner)
+            taken = await _round(rows, producer, topics)
         except KafkaError as error:
             if not error.retriable and not isinstance(error, KafkaTimeoutError):
                 raise
@@ -60,16 +60,13 @@ async def drain(
         await asyncio.sleep(0)
 
 
-async def _round(
-    rows: Sequence[Held], producer: AIOKafkaProducer, names: Mapping[str, str], partitioner: DefaultPartitioner
-) -> Sequence[Held]:
+async def _round(rows: Sequence[Held], producer: AIOKafkaProducer, topics: Mapping[str, Topic]) -> Sequence[Held]:
     """Send one batch to each partition, as many of the rows as fit; those that were sent."""
     batches: dict[TopicPartition, Any] = {}
     taken = len(rows)
     for index, held in enumerate(rows):
-        record, topic = held.row.record, names[held.row.record.topic]
-        numbers = sorted(await producer.partitions_for(topic))
-        place = TopicPartition(topic, partitioner(record.key, numbers, numbers))
+        record, topic = held.row.record, topics[held.row.record.topic]
+        place = TopicPartition(topic.name, place_of(record.key, topic.partitions))
         if place not in batches:
             batches[place] = producer.create_batch()
         added = batches[place].append(

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from ingress import metrics
 from ingress import spool as spools
 from ingress.accept import Outgoing
+from ingress.batches import Batches
 from ingress.drain import drain
 from ingress.spool import Spool
 from ingress.spooling import Limits
@@ -44,15 +45,16 @@ class Log:
         self.error: PostlogError = KafkaUnavailable("the producer failed")
         self.reason: BaseException | None = None
         self._settings = settings
-        self._names = {"events": topics.events.name, "dead_letters": topics.dead_letters.name}
+        self._topics = {"events": topics.events, "dead_letters": topics.dead_letters}
         self._stop_seconds = settings.ingress_drain_seconds
         self._deadline = settings.ingress_deadline_seconds
         self._most = settings.ingress_max_pending
-        self._pending = 0
         self._spool: Spool | None = None
         self._connected = False
         self._background: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
         self._producer = self._new_producer()
+        self._batches = Batches(self._producer, self._topics, metrics.PENDING.set)
 
     async def start(self) -> bool:
         """Connect, and learn where the topics' partitions are; True. With a spool that is done in the background.
@@ -79,15 +81,19 @@ class Log:
         if self._background is not None:
             self._background.cancel()
             await asyncio.wait([self._background])
-        stopping = asyncio.ensure_future(self._producer.stop())
+        stopping = asyncio.ensure_future(self._flush_and_stop())
         done, _ = await asyncio.wait([stopping], timeout=self._stop_seconds)
         if not done:
-            log.warning("Kafka does not answer, leaving records unsent", events=self._pending)
+            log.warning("Kafka does not answer, leaving records unsent", events=self._batches.pending)
             stopping.cancel()
         if self._spool is not None:
             if self._spool.rows:
                 log.warning("records stay in the spool until the next start", records=self._spool.rows)
             await self._spool.close()
+
+    async def _flush_and_stop(self) -> None:
+        await self._batches.flushed()
+        await self._producer.stop()
 
     def ready(self) -> bool:
         """Whether events can be kept: we know where to write them, or there is a spool."""
@@ -95,7 +101,7 @@ class Log:
 
     def knows_topics(self) -> bool:
         """Whether we know where to write events."""
-        return bool(self._producer.client.cluster.partitions_for_topic(self._names["events"]))
+        return bool(self._producer.client.cluster.partitions_for_topic(self._topics["events"].name))
 
     async def append(self, records: Sequence[Outgoing]) -> None:
         """Return once every record is acknowledged by all in-sync replicas, or synced into the spool.
@@ -118,35 +124,23 @@ class Log:
         await spool.append(records)
 
     async def _append(self, records: Sequence[Outgoing]) -> None:
+        pending = self._batches.pending
         # One delivery that is larger than the limit still gets its turn alone.
-        if self._pending and self._pending + len(records) > self._most:
-            raise KafkaUnavailable(f"{self._pending} events are waiting for Kafka already")
-        self._count(len(records))
+        if pending and pending + len(records) > self._most:
+            raise KafkaUnavailable(f"{pending} events are waiting for Kafka already")
+        acknowledged = self._batches.append(records)
+        late = self._loop.call_later(self._deadline, self._give_up, acknowledged)
         try:
-            async with asyncio.timeout(self._deadline):
-                await self._acknowledged(records)
-        except TimeoutError:
-            raise KafkaUnavailable(f"no acknowledgement within {self._deadline:g} s") from None
+            await acknowledged
         except KafkaError as error:
             raise self._failure(error) from None
         finally:
-            self._count(-len(records))
+            late.cancel()
 
-    async def _acknowledged(self, records: Sequence[Outgoing]) -> None:
-        sent = [await self._send(record) for record in records]
-        # Waited for, not awaited: being timed out must end our waiting, and not cancel the sending.
-        if sent:
-            await asyncio.wait(sent)
-        for failure in [failure for future in sent if (failure := future.exception())]:
-            raise failure
-
-    async def _send(self, record: Outgoing) -> asyncio.Future[object]:
-        future: asyncio.Future[object] = await self._producer.send(
-            self._names[record.topic], key=record.key, value=record.value, headers=record.headers
-        )
-        # Retrieved here too, for when nobody waits any more.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return future
+    def _give_up(self, acknowledged: asyncio.Future[None]) -> None:
+        """End the waiting, and not the sending."""
+        if not acknowledged.done():
+            acknowledged.set_exception(KafkaUnavailable(f"no acknowledgement within {self._deadline:g} s"))
 
     async def _empty(self, own: Spool, left: Sequence[Spool]) -> None:
         """Connect, however long that takes; then keep the spool empty, after those that others left behind."""
@@ -158,15 +152,16 @@ class Log:
                 log.warning("Kafka is away, deliveries go into the spool", reason=str(error))
                 await self._producer.stop()
                 self._producer = self._new_producer()
+                self._batches = Batches(self._producer, self._topics, metrics.PENDING.set)
         for each in left:
-            await drain(each, self._producer, self._names, until_empty=True)
+            await drain(each, self._producer, self._topics, until_empty=True)
             await each.discard()
-        await drain(own, self._producer, self._names)
+        await drain(own, self._producer, self._topics)
 
     async def _connect(self) -> None:
         await self._producer.start()
-        for name in self._names.values():
-            await self._producer.partitions_for(name)
+        for topic in self._topics.values():
+            await self._producer.partitions_for(topic.name)
         self._connected = True
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
@@ -185,10 +180,6 @@ class Log:
             max_batch_size=128 * 1024,
             max_request_size=kafka.LARGEST_REQUEST,
         )
-
-    def _count(self, change: int) -> None:
-        self._pending += change
-        metrics.PENDING.set(self._pending)
 
     def _failure(self, error: BaseException) -> KafkaUnavailable:
         if not getattr(error, "retriable", False):

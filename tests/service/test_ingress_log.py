@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, OutOfOrderSequenceNumber
@@ -17,22 +19,58 @@ from pipeline.settings import Settings
 
 TOPICS = topics.load(topics.default_file())
 RECORD = Outgoing("events", "opened", b"a@x.io", b"{}", [])
+OTHER = Outgoing("events", "opened", b"c@x.io", b"{}", [])  # of another partition
+
+
+class FakeBatch:
+    """Takes records until there are `most`, as the real one does until its bytes are used up."""
+
+    most = 100
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.closed = False
+
+    def append(self, **record: Any) -> object | None:
+        if self.closed or len(self.records) == self.most:
+            return None
+        self.records.append(record)
+        return object()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def record_count(self) -> int:
+        return len(self.records)
 
 
 class FakeProducer:
-    """Acknowledges what it is sent when it is told to; like the real one it may let senders wait inside send()."""
+    """Acknowledges batches when it is told to; like the real one it may let senders wait inside send_batch()."""
 
     def __init__(self, **_: object) -> None:
         self.sent: list[asyncio.Future[object]] = []
+        self.batches: list[tuple[int, FakeBatch]] = []
+        self._came = asyncio.Event()
         self.room = asyncio.Event()
         self.room.set()
         self.stuck = asyncio.Event()
         self.stuck.set()
 
-    async def send(self, *_: object, **__: object) -> asyncio.Future[object]:
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch()
+
+    async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> asyncio.Future[object]:
         await self.room.wait()
+        assert batch.closed
+        self.batches.append((partition, batch))
         self.sent.append(asyncio.get_running_loop().create_future())
+        self._came.set()
         return self.sent[-1]
+
+    async def has_sent(self, batches: int) -> None:
+        while len(self.sent) < batches:
+            self._came.clear()
+            await asyncio.wait_for(self._came.wait(), 5)
 
     async def stop(self) -> None:
         await self.stuck.wait()
@@ -56,13 +94,69 @@ async def turn() -> None:
 
 async def test_it_returns_when_every_record_is_acknowledged(producer: type[FakeProducer]) -> None:
     made, fake = log()
-    appending = asyncio.create_task(made.append([RECORD, RECORD]))
+    appending = asyncio.create_task(made.append([RECORD, OTHER]))
     await turn()
     fake.sent[0].set_result(None)
     await turn()
     assert not appending.done()
     fake.sent[1].set_result(None)
     await appending
+
+
+async def test_what_comes_meanwhile_goes_as_one_batch_in_order(producer: type[FakeProducer]) -> None:
+    made, fake = log()
+    values = [b"%d" % number for number in range(5)]
+    appending = [asyncio.create_task(made.append([replace(RECORD, value=values[0])]))]
+    await turn()
+    for value in values[1:]:
+        appending.append(asyncio.create_task(made.append([replace(RECORD, value=value)])))
+    await turn()
+    assert len(fake.batches) == 1
+    fake.sent[0].set_result(None)
+    await turn()
+    await turn()
+    assert [record["value"] for _, batch in fake.batches for record in batch.records] == values
+    assert len(fake.batches) == 2
+    fake.sent[1].set_result(None)
+    await asyncio.gather(*appending)
+
+
+async def test_a_partition_that_is_slow_holds_up_no_other(producer: type[FakeProducer]) -> None:
+    made, fake = log()
+    slow = asyncio.create_task(made.append([RECORD]))
+    await turn()
+    other = asyncio.create_task(made.append([OTHER]))
+    await fake.has_sent(2)
+    fake.sent[1].set_result(None)
+    await other
+    assert not slow.done()
+    fake.sent[0].set_result(None)
+    await slow
+
+
+async def test_a_full_batch_is_followed_by_another(
+    producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeBatch, "most", 2)
+    made, fake = log()
+    appending = asyncio.create_task(made.append([RECORD] * 5))
+    for number in range(3):
+        await fake.has_sent(number + 1)
+        assert not appending.done()
+        fake.sent[number].set_result(None)
+    await appending
+    assert [batch.record_count() for _, batch in fake.batches] == [2, 2, 1]
+
+
+async def test_stopping_sends_what_waits(producer: type[FakeProducer]) -> None:
+    made, fake = log()
+    appending = asyncio.create_task(made.append([RECORD]))
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(made.stop())
+    await turn()
+    assert not stopping.done()
+    fake.sent[0].set_result(None)
+    await asyncio.gather(appending, stopping)
 
 
 async def test_a_delivery_without_events_needs_no_kafka(producer: type[FakeProducer]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 
 import msgspec
 import pytest
+from aiokafka import partitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,12 @@ EVENTS = st.builds(
     received_at=st.integers(0, 2**53),
     raw=st.just(msgspec.Raw(b'{"a": [1, null]}')),
 )
+
+
+@given(st.binary(max_size=40))
+def test_keys_go_where_every_other_client_puts_them(key: bytes) -> None:
+    assert contract.murmur2(key) == partitioner.murmur2(key) & 0xFFFFFFFF
+    assert contract.partition_of(key, 12) == partitioner.DefaultPartitioner()(key, list(range(12)), [])
 
 
 @given(EVENTS)

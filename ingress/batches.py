@@ -1,0 +1,180 @@
+"""Which records go to Kafka together, and who waits for them.
+
+A shell over aiokafka. What comes while Kafka is busy with something waits, and goes as one batch a partition when
+that is acknowledged: so batches grow with the load, and a delivery that comes alone goes at once. A partition has one
+batch under way at a time, in the order in which its records came; one that is slow, or has no leader, holds up no
+other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from random import randrange
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from ingress.accept import Outgoing
+from pipeline.contract import partition_of
+from pipeline.topics import Topic
+
+#: How long what comes waits for the answer to what went before, in seconds. Kafka takes a few ms; whoever waits for
+#: a partition that is without a leader must not hold up the others.
+PATIENCE = 0.02
+
+
+class Batches:
+    """Between start and stop of the producer.
+
+    pending  records that Kafka has not acknowledged yet
+    """
+
+    def __init__(
+        self, producer: AIOKafkaProducer, topics: Mapping[str, Topic], counted: Callable[[int], None]
+    ) -> None:
+        """topics by role; `counted` is told `pending` whenever it changes."""
+        self.pending = 0
+        self._producer = producer
+        self._lanes = {
+            role: [_Lane(topic.name, number) for number in range(topic.partitions)] for role, topic in topics.items()
+        }
+        self._counted = counted
+        self._loop = asyncio.get_running_loop()
+        self._ready: dict[_Lane, None] = {}  # a set that keeps its order
+        self._sending: set[asyncio.Task[None]] = set()
+        self._next: asyncio.Handle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def append(self, records: Sequence[Outgoing]) -> asyncio.Future[None]:
+        """Put the records of a delivery behind what waits; the future is done when Kafka has all of them.
+
+        It fails with aiokafka's error if Kafka did not take one of them. It may be cancelled, or be given another
+        result: the records are sent all the same.
+        """
+        ticket = _Ticket(self._loop.create_future())
+        for record in records:
+            lanes = self._lanes[record.topic]
+            lane = lanes[place_of(record.key, len(lanes))]
+            lane.put(record, ticket, self._producer)
+            self._ready[lane] = None
+        if not ticket.open:
+            ticket.done.set_result(None)
+        self._count(len(records))
+        if self._next is None:
+            self._next = self._loop.call_soon(self._send)
+        return ticket.done
+
+    async def flushed(self) -> None:
+        """Wait until nothing waits any more."""
+        await self._idle.wait()
+
+    def _send(self) -> None:
+        """Send the first batch of every partition that has none under way; then wait for an answer."""
+        ready, self._ready = self._ready, {}
+        for lane in ready:
+            if not lane.under_way and lane.waiting:
+                lane.under_way = True
+                # Taken here and now: what is appended before the task begins belongs to the next batch.
+                batch = lane.waiting.popleft()
+                batch.builder.close()
+                task = self._loop.create_task(self._send_batch(lane, batch))
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+        self._next = self._loop.call_later(PATIENCE, self._answered)
+
+    def _answered(self) -> None:
+        """Send what came meanwhile, once everybody who was answered at the same time has been told."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_soon(self._send) if self._ready else None
+
+    async def _send_batch(self, lane: _Lane, batch: _Batch) -> None:
+        failure: BaseException | None = None
+        try:
+            await (await self._producer.send_batch(batch.builder, lane.topic, partition=lane.number))
+        except Exception as error:
+            failure = error
+        lane.under_way = False
+        for ticket in batch.tickets:
+            ticket.settle(failure)
+        self._count(-batch.builder.record_count())
+        if lane.waiting:
+            self._ready[lane] = None
+        self._answered()
+
+    def _count(self, change: int) -> None:
+        self.pending += change
+        self._counted(self.pending)
+        if self.pending:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+
+def place_of(key: bytes | None, partitions: int) -> int:
+    """The partition for a record; any for one that has no key."""
+    return randrange(partitions) if key is None else partition_of(key, partitions)
+
+
+class _Ticket:
+    """A delivery that waits for its batches.
+
+    open  of them that are not acknowledged yet
+    """
+
+    __slots__ = ("done", "failure", "open")
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.done = done
+        self.open = 0
+        self.failure: BaseException | None = None
+
+    def settle(self, failure: BaseException | None) -> None:
+        """One of its batches is acknowledged, or failed."""
+        self.open -= 1
+        self.failure = self.failure or failure
+        if self.open or self.done.done():
+            return
+        if self.failure is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(self.failure)
+
+
+class _Batch:
+    """Records that go together, and who waits for them."""
+
+    __slots__ = ("builder", "tickets")
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.tickets: list[_Ticket] = []
+
+
+class _Lane:
+    """What waits for a partition, in order."""
+
+    __slots__ = ("number", "topic", "under_way", "waiting")
+
+    def __init__(self, topic: str, number: int) -> None:
+        self.topic = topic
+        self.number = number
+        self.waiting: deque[_Batch] = deque()
+        self.under_way = False
+
+    def put(self, record: Outgoing, ticket: _Ticket, producer: AIOKafkaProducer) -> None:
+        if not self.waiting or not self._fits(self.waiting[-1], record):
+            self.waiting.append(_Batch(producer.create_batch()))
+            self._fits(self.waiting[-1], record)  # the first always does
+        tickets = self.waiting[-1].tickets
+        if not tickets or tickets[-1] is not ticket:
+            tickets.append(ticket)
+            ticket.open += 1
+
+    @staticmethod
+    def _fits(batch: _Batch, record: Outgoing) -> bool:
+        added = batch.builder.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+        return added is not None
