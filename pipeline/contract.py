@@ -57,6 +57,10 @@ class EventType(enum.StrEnum):
     REINSTATED = "reinstated"  # an operator's decision that what is older no longer counts
     UNKNOWN = "unknown"
 
+    # Every event is looked up by its type more than once, and Enum's own hash is a Python function. A StrEnum equals
+    # its text, so it may well hash as that.
+    __hash__ = str.__hash__
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One fact that a provider told us.

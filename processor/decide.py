@@ -12,15 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
-from pipeline import contract, suppression
-from pipeline.contract import Event, Position, Record
+from pipeline import suppression
+from pipeline.contract import Event, EventType, Position, Record, decode, origin
 from pipeline.errors import NoRecipient, PostlogError, Undecodable
 from pipeline.providers import TYPES, Types, as_it_means_now
 from pipeline.suppression import Facts, Suppression
 from processor import calls, dedup, suppressions
 from processor.calls import Call, Wanted
-from processor.dedup import Verdict
+from processor.dedup import Verdict, digest
+from processor.suppressions import SPEAKING
 
 #: Values of many keys at once, None where there is none; the shell's RocksDB, or a dict in tests.
 Find = Callable[[list[bytes]], Sequence[bytes | None]]
@@ -61,21 +63,20 @@ class Changes:
     suppressions: dict[bytes, bytes] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    processed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, type)
+    processed: Counter[tuple[str, EventType]] = field(default_factory=Counter)  # (provider, type)
     duplicates: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, age)
 
 
-class _Entry:
-    """One decoded record and the keys of the state it needs."""
+#: A decoded record, and where its event first stood in the log. A tuple: there are a hundred thousand a second.
+_Entry = tuple[Record, Event, Position]
 
-    __slots__ = ("before", "event", "here", "place", "record")
 
-    def __init__(self, record: Record, event: Event, place: Position, here: bytes, before: bytes) -> None:
-        self.record = record
-        self.event = event
-        self.place = place
-        self.here = here
-        self.before = before
+class _Read(NamedTuple):
+    """What could be decoded of a batch, in order, and the keys of its markers: in the bucket and the one before."""
+
+    entries: list[_Entry]
+    here: list[bytes]
+    before: list[bytes]
 
 
 def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wanted: Wanted = NOBODY) -> Changes:
@@ -85,21 +86,20 @@ def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wan
     wanted  which handlers want which type
     """
     changes = Changes(end=records[-1].offset + 1)
-    entries = _read(records, types, changes)
-    fresh = _drop_duplicates(entries, state.markers, changes)
+    fresh = _drop_duplicates(_read(records, types, changes), state.markers, changes)
     heard = _with_recipient(fresh, changes)
     _suppress(heard, state.suppressions, changes)
     if wanted:
-        for entry in heard:
-            changes.calls += calls.owed(entry.event, entry.record, wanted)
+        for record, event, _ in heard:
+            changes.calls += calls.owed(event, record, wanted)
     return changes
 
 
-def _read(records: Sequence[Record], types: Types, changes: Changes) -> list[_Entry]:
+def _read(records: Sequence[Record], types: Types, changes: Changes) -> _Read:
     """Decode every record; what does not decode is rejected, the rest is returned in order."""
-    decode, origin, digest, key = contract.decode, contract.origin, dedup.digest, dedup.key
-    entries = []
-    newest = 0
+    read = _Read([], [], [])
+    entries, here, before = read
+    bucket, this, former = -1, b"", b""
     for record in records:
         try:
             event = as_it_means_now(decode(record.value), types)
@@ -107,64 +107,70 @@ def _read(records: Sequence[Record], types: Types, changes: Changes) -> list[_En
         except Undecodable as error:
             changes.rejected.append(Rejected(record, error))
             continue
-        bucket = dedup.bucket(place.at)
-        newest = max(newest, record.timestamp)
+        if bucket != (bucket := dedup.bucket(place.at)):
+            this, former = dedup.first_key(bucket), dedup.first_key(bucket - 1)
         identity = digest(event.provider, event.id)
-        entries.append(_Entry(record, event, place, key(bucket, identity), key(max(bucket - 1, 0), identity)))
-    changes.newest = newest
-    return entries
+        entries.append((record, event, place))
+        here.append(this + identity)
+        before.append(former + identity)
+    changes.newest = max([record.timestamp for record, _, _ in entries], default=0)
+    return read
 
 
-def _drop_duplicates(entries: list[_Entry], find: Find, changes: Changes) -> list[_Entry]:
+def _drop_duplicates(read: _Read, find: Find, changes: Changes) -> list[_Entry]:
     """The entries that are not duplicates, their markers noted in the changes."""
-    here, before = (find([e.here for e in entries]), find([e.before for e in entries])) if entries else ((), ())
-    written = changes.seen
-    fresh = []
-    for entry, stored_here, stored_before in zip(entries, here, before, strict=True):
+    if not read.entries:
+        return []
+    written, fresh = changes.seen, []
+    stored = zip(find(read.here), find(read.before), strict=True)
+    for entry, here, before, (marker, older) in zip(*read, stored, strict=True):
         # What this batch wrote already is newer than what the store has.
-        marker = written.get(entry.here) or stored_here
-        older = written.get(entry.before) or stored_before
-        verdict = Verdict.FIRST
-        if marker is not None or older is not None:
-            markers = [dedup.unpack(m) for m in (marker, older) if m is not None]
-            verdict = dedup.judge(entry.place, markers)
-            if verdict is Verdict.DUPLICATE:
-                age = entry.place.at - min(m.at for m in markers)
-                changes.duplicates[entry.event.provider, age_label(age)] += 1
-                continue
-        if verdict is Verdict.FIRST:
-            written[entry.here] = dedup.pack(entry.place)
+        marker = written.get(here, marker)
+        older = written.get(before, older)
+        if marker is None and older is None:
+            written[here] = dedup.pack(entry[2])
+        elif not _comes_again(entry, [dedup.unpack(m) for m in (marker, older) if m is not None], here, changes):
+            continue
         fresh.append(entry)
     return fresh
 
 
+def _comes_again(entry: _Entry, markers: list[Position], here: bytes, changes: Changes) -> bool:
+    """Whether to process an event that was seen; a duplicate is counted, and the marker moved if that is due."""
+    _, event, place = entry
+    verdict = dedup.judge(place, markers)
+    if verdict is Verdict.DUPLICATE:
+        changes.duplicates[event.provider, age_label(place.at - min(m.at for m in markers))] += 1
+        return False
+    if verdict is Verdict.FIRST:
+        changes.seen[here] = dedup.pack(place)
+    return True
+
+
 def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
     """Count the entries that name somebody, and reject the others."""
-    heard = []
-    for entry in fresh:
-        if entry.event.email is None:
-            changes.rejected.append(Rejected(entry.record, _no_recipient(entry.event)))
-        else:
-            changes.processed[entry.event.provider, entry.event.type.value] += 1
-            heard.append(entry)
+    heard = [entry for entry in fresh if entry[1].email is not None]
+    if len(heard) < len(fresh):
+        nobodys = [(record, event) for record, event, _ in fresh if event.email is None]
+        changes.rejected += [Rejected(record, _no_recipient(event)) for record, event in nobodys]
+    changes.processed.update([(event.provider, event.type) for _, event, _ in heard])
     return heard
 
 
 def _suppress(heard: list[_Entry], find: Find, changes: Changes) -> None:
     """Join what the events say into the list."""
     speaking: dict[str, Facts] = {}
-    for entry in heard:
-        event = entry.event
-        if event.type in suppressions.SPEAKING and event.email is not None:
+    for _, event, _ in heard:
+        if event.type in SPEAKING and event.email is not None:
             said = suppressions.facts_of(event)
             known = speaking.get(event.email)
             speaking[event.email] = said if known is None else suppressions.join(known, said)
     addresses = [email.encode() for email in speaking]
     stored = find(addresses) if addresses else ()
     for (email, said), address, value in zip(speaking.items(), addresses, stored, strict=True):
-        known = Facts() if value is None else suppression.decode(value).facts
-        joined = suppressions.join(known, said)
-        if joined != known:
+        before = Facts() if value is None else suppression.decode(value).facts
+        joined = suppressions.join(before, said)
+        if joined != before:
             changes.suppressions[address] = suppression.encode(Suppression.of(email, joined))
 
 

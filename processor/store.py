@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import structlog
-from rocksdict import BlockBasedOptions, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from pipeline.errors import StoreBroken, StoreLocked
 
@@ -27,7 +28,11 @@ _POSITION = b"position:"
 
 
 #: Bytes that a table of a lane collects in memory before it writes them to a file; a standby needs fewer.
-BUFFER, STANDBY_BUFFER = 32 * 1024 * 1024, 4 * 1024 * 1024
+BUFFER, STANDBY_BUFFER = 8 * 1024 * 1024, 4 * 1024 * 1024
+#: Bytes of blocks that all lanes of a process keep in memory together.
+CACHE_BYTES = 32 * 1024 * 1024
+#: Bits of a filter for each row in a file, and the share of a buffer that is a filter for what it holds.
+FILTER_BITS, BUFFER_FILTER = 10, 0.1
 
 
 def open_store(path: Path, buffer: int = BUFFER) -> Store:
@@ -146,14 +151,23 @@ def discard(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@cache
+def _cache() -> Cache:
+    return Cache(CACHE_BYTES)
+
+
 def _options(buffer: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_write_buffer_size(buffer)
+    # Most ids are new: a filter answers "certainly not here" without a search in the buffer or reading a block.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER)
     blocks = BlockBasedOptions()
-    # Most ids are new: a filter answers "certainly not here" without reading a block.
-    blocks.set_bloom_filter(10, False)
+    blocks.set_bloom_filter(FILTER_BITS, False)
+    # One for all: each table of each lane would have a cache of its own.
+    blocks.set_block_cache(_cache())
     options.set_block_based_table_factory(blocks)
     # RocksDB's own log of its doings, not data: by default it keeps a thousand files of it.
     options.set_keep_log_file_num(2)
