@@ -30,7 +30,7 @@ from bench.stand import Wrong
 from console.local_kafka import LocalKafka
 from pipeline import kafka
 from pipeline.settings import Settings
-from processor import dedup
+from processor import changelog, dedup
 from tests.e2e.system import Service, System, delivery, running, until
 
 SESSION_SECONDS = 10
@@ -120,8 +120,8 @@ class Traffic:
             while True:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     now = time.monotonic()
-                    for record in records:
-                        name = bytes(record.key[-16:])
+                    for key, _ in changelog.rows_of("seen", records):
+                        name = key[-16:]
                         if name in self.posted:
                             self.applied.setdefault(name, now)
 

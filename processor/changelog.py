@@ -5,16 +5,20 @@ A shell over one aiokafka consumer.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from pipeline.errors import HangingTransaction, StaleStore
+from processor import dedup
 from processor.store import Store, Table
 
 #: How long a transaction may seem to be open when nobody can have one open, in seconds.
 PATIENCE = 10.0
+#: Bytes of values that are written to the store at once, while nothing else can be done.
+PORTION_BYTES = 512 * 1024
 
 
 async def restore(
@@ -25,7 +29,7 @@ async def restore(
     *,
     fenced: bool,
 ) -> int:
-    """Bring the store to the changelogs' end; the number of records read. `moved` is called with every step.
+    """Bring the store to the changelogs' end; the number of rows read. `moved` is called with every step.
 
     consumer  read_committed and nobody else's; its assignment is replaced
     fenced    nobody else can write to these changelogs, so all of them must be readable
@@ -48,10 +52,12 @@ async def restore(
         p for p in changelogs if await consumer.position(p) < end[p] or (fenced and not _all_readable(consumer, p))
     ]:
         for partition, records in (await consumer.getmany(*behind, timeout_ms=100)).items():
-            rows = [(record.key, record.value) for record in records]
-            position = records[-1].offset + 1
-            store.write({changelogs[partition]: rows}, {partition.topic: position})
-            restored += len(records)
+            table = changelogs[partition]
+            for portion in _portions(records):
+                rows = rows_of(table, portion)
+                store.write({table: rows}, {partition.topic: portion[-1].offset + 1})
+                restored += len(rows)
+                await asyncio.sleep(0)  # others have their turn
         # Over control records it gets on without a record; over nothing at all it does not.
         if places != (places := {partition: await consumer.position(partition) for partition in changelogs}):
             moved_at = time.monotonic()
@@ -61,6 +67,27 @@ async def restore(
             raise HangingTransaction(_hanging(hidden[0], consumer.last_stable_offset(hidden[0])))
     store.write({}, {partition.topic: await consumer.position(partition) for partition in changelogs})
     return restored
+
+
+def rows_of(table: Table, records: Iterable[ConsumerRecord]) -> list[tuple[bytes, bytes | None]]:
+    """The rows of a table that records of its changelog hold. Raises Undecodable."""
+    if table == "seen":
+        return [row for record in records for row in dedup.rows_of(record.key, record.value)]
+    return [(record.key, record.value) for record in records]
+
+
+def _portions(records: Sequence[ConsumerRecord]) -> Iterator[list[ConsumerRecord]]:
+    """Records in parts of PORTION_BYTES."""
+    portion: list[ConsumerRecord] = []
+    size = 0
+    for record in records:
+        portion.append(record)
+        size += len(record.value or b"")
+        if size >= PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _all_readable(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bool:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 from pipeline.contract import Position
+from pipeline.errors import Undecodable
 
 #: How long the same event id counts as a duplicate, and how long a bucket is. A constant, not a setting: the markers
 #: of a log are in buckets of this length, and with another one nobody would find them.
@@ -24,6 +25,10 @@ WINDOW_MS = 48 * 3_600_000
 _MARKER = struct.Struct(">QQ")
 _BUCKET = struct.Struct(">I")
 MARKER_BYTES = _MARKER.size
+#: A row of a page: the marker's key and the marker.
+_ROW = struct.Struct(f"{_BUCKET.size + 16}s{MARKER_BYTES}s")
+#: Rows of a page at most: about 150 kB, well below what a broker takes as one record.
+PAGE_ROWS = 4096
 
 
 class Verdict(enum.Enum):
@@ -89,6 +94,28 @@ def digest(provider: str, event_id: str) -> bytes:
 def pack(marker: Position) -> bytes:
     """A marker as 16 bytes: offset and arrival in ms, big-endian."""
     return _MARKER.pack(marker.offset, marker.at)
+
+
+def pages(markers: Mapping[bytes, bytes]) -> list[bytes]:
+    """What the changelog keeps of markers by key: values of records without a key, 36 bytes a marker.
+
+    A record for each would cost more than everything else that is done for an event, once more when it is restored.
+    """
+    rows = [key + marker for key, marker in markers.items()]
+    return [b"".join(rows[start : start + PAGE_ROWS]) for start in range(0, len(rows), PAGE_ROWS)]
+
+
+def rows_of(record_key: bytes | None, value: bytes | None) -> list[tuple[bytes, bytes | None]]:
+    """The rows in a record of the changelog, None for a marker that is gone: a page, or one marker by its key.
+
+    Raises Undecodable for a page that ends amid a row.
+    """
+    if record_key is not None:
+        return [(record_key, value)]
+    page = value or b""
+    if len(page) % _ROW.size:
+        raise Undecodable(f"value: {len(page)} bytes are no page of markers, which have {_ROW.size} bytes each")
+    return list(_ROW.iter_unpack(page))
 
 
 def unpack(value: bytes) -> Position:

@@ -302,8 +302,8 @@ class Lane:
         if self._transactions is None:
             raise LaneClosed(f"lane {self.number} is not open")
         topics = self._site.topics
-        rows = {
-            topics.seen.name: _rows(changes.seen),
+        rows: dict[str, list[Row]] = {
+            topics.seen.name: [(None, page, []) for page in dedup.pages(changes.seen)],
             topics.suppressions.name: _rows(changes.suppressions),
             topics.calls.name: _rows(settled.rows | owed),
             topics.incidents.name: _rows(noted),

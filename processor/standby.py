@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.errors import StoreBroken, StoreLocked
-from processor import dedup, metrics, store
+from processor import changelog, dedup, metrics, store
 from processor.site import Site
 from processor.store import STANDBY_BUFFER, Store, Table, open_store
 
@@ -145,12 +145,12 @@ class Standbys:
 
     def _write(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
         copy, table = self._copies[partition.partition], self._tables[partition]
+        rows = changelog.rows_of(table, records)
         drop = None
-        if table == "seen":
-            floor = dedup.floor_of(max(record.key for record in records))
+        if table == "seen" and rows:
+            floor = dedup.floor_of(max(key for key, _ in rows))
             if floor > copy.floor:
                 drop = copy.floor = floor
-        rows = [(record.key, record.value) for record in records]
         copy.store.write({table: rows}, {partition.topic: records[-1].offset + 1}, drop_markers_below=drop)
 
     async def _count(self, consumer: AIOKafkaConsumer) -> None:

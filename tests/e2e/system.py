@@ -27,6 +27,7 @@ from console import processes
 from pipeline import kafka, suppression
 from pipeline.settings import Settings
 from pipeline.topics import Topic
+from processor import dedup
 from tests.e2e import access
 
 SECRET = "e2e-secret-0123456789"
@@ -208,7 +209,15 @@ class System:
 
     async def markers(self) -> Counter[bytes]:
         """How often each event's marker was written."""
-        return Counter(record.key for record in await self.records(self.topics.seen))
+        return Counter(key for *_, key, _ in await self.seen())
+
+    async def seen(self) -> list[tuple[int, int, bytes, bytes | None]]:
+        """Every row of the markers' changelog: partition, offset of its record, key and marker."""
+        return [
+            (record.partition, record.offset, *row)
+            for record in await self.records(self.topics.seen)
+            for row in dedup.rows_of(record.key, record.value)
+        ]
 
     async def suppressed(self) -> set[str]:
         """The addresses that must not be mailed, as the public topic tells it."""

@@ -54,7 +54,8 @@ def left(folder: Path) -> list[Path]:
 
 async def state(system: System) -> State:
     """The list and the markers, without what was deleted."""
-    listed, seen = await latest(system, system.topics.suppressions), await latest(system, system.topics.seen)
+    listed = await latest(system, system.topics.suppressions)
+    seen = {key: marker for *_, key, marker in await system.seen()}
     return {k: v for k, v in listed.items() if v is not None}, {k: v for k, v in seen.items() if v is not None}
 
 
@@ -63,7 +64,7 @@ async def spoil(system: System) -> None:
     listed, seen = system.topics.suppressions, system.topics.seen
     # An address may have several records: which are read first differs from run to run.
     records = list({record.key: record for record in await system.records(listed)}.values())
-    markers = await system.records(seen)
+    markers = await system.seen()
     wrong = suppression.encode(Suppression.of("nobody@example.com", Facts(complaint=Span(1, 1))))
     async with AIOKafkaProducer(**kafka.client_options(system.settings)) as producer:
         for record in records[:20]:
@@ -73,8 +74,8 @@ async def spoil(system: System) -> None:
         for number in range(listed.partitions):
             key = f"nobody{number}@example.com".encode()
             await producer.send_and_wait(listed.name, wrong, key=key, partition=number)
-        for record in markers[:15]:
-            await producer.send_and_wait(seen.name, None, key=record.key, partition=record.partition)
+        for partition, _, key, _ in markers[:15]:
+            await producer.send_and_wait(seen.name, None, key=key, partition=partition)
 
 
 async def restart(system: System, processor: Service) -> None:

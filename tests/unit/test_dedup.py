@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract import Position
+from pipeline.errors import Undecodable
 from processor import dedup
 from processor.dedup import WINDOW_MS, Verdict, judge
 
@@ -58,3 +59,23 @@ def test_a_marker_survives_being_packed(offset: int, at: int) -> None:
 def test_the_same_id_of_two_providers_is_two_events() -> None:
     assert dedup.digest("a", "bc") != dedup.digest("ab", "c")
     assert dedup.digest("a", "1") != dedup.digest("b", "1")
+
+
+def test_pages_give_back_every_marker_in_order_also_beyond_one_page() -> None:
+    written = {
+        dedup.key(5, n.to_bytes(16, "big")): dedup.pack(Position(n, n)) for n in range(dedup.PAGE_ROWS * 2 + 3)
+    }
+    pages = dedup.pages(written)
+    assert [len(page) // 36 for page in pages] == [dedup.PAGE_ROWS, dedup.PAGE_ROWS, 3]
+    assert [row for page in pages for row in dedup.rows_of(None, page)] == list(written.items())
+    assert dedup.pages({}) == []
+
+
+def test_a_record_with_a_key_is_one_marker_or_its_end() -> None:
+    assert dedup.rows_of(b"k", b"v") == [(b"k", b"v")]
+    assert dedup.rows_of(b"k", None) == [(b"k", None)]
+
+
+def test_a_page_that_is_cut_short_is_refused() -> None:
+    with pytest.raises(Undecodable, match="37 bytes are no page"):
+        dedup.rows_of(None, b"x" * 37)
