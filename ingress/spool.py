@@ -21,7 +21,8 @@ from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 from ingress import metrics, spooling
 from ingress.accept import Outgoing
 from ingress.spooling import Limits, Row
-from pipeline.errors import ConfigError, KafkaUnavailable, StoreLocked
+from pipeline import rocks
+from pipeline.errors import ConfigError, KafkaUnavailable, StoreBroken, StoreLocked
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +154,12 @@ class Spool:
 
     def _items(self) -> Iterator[tuple[bytes, bytes]]:
         # From the first row on: what was dropped before it would be walked over again and again.
-        yield from self._db.items(from_key=spooling.key(self._first))  # raw mode: bytes and nothing else
+        try:
+            yield from rocks.rows(self._db, spooling.key(self._first))
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise StoreBroken(
+                f"the spool in {self.folder} is damaged, and holds deliveries that are nowhere else: {error}"
+            ) from error
 
     def _show(self) -> None:
         metrics.SPOOLED.set(self._rows)

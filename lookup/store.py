@@ -16,6 +16,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 from lookup import progress as rules
 from lookup.answers import LAYOUT
 from lookup.progress import Progress
+from pipeline import rocks
 from pipeline.errors import ConfigError
 
 #: Rows and bookkeeping are apart by their first byte.
@@ -63,7 +64,7 @@ class Store:
         """
         # The smallest key behind `after` is itself with a zero byte.
         start = _ROW + after + b"\0" if after else _ROW
-        rows = cast("list[tuple[bytes, bytes]]", list(islice(self._db.items(from_key=start), size)))
+        rows = list(islice(rocks.rows(self._db, start), size))
         # Bookkeeping sorts behind all rows, so it can only be at the end.
         return [(key[1:], value) for key, value in rows if key < _BEHIND_ROWS]
 

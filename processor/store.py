@@ -16,6 +16,7 @@ from typing import Literal
 import structlog
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
+from pipeline import rocks
 from pipeline.errors import StoreBroken, StoreLocked
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,7 @@ class Store:
     def rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
         """Every row of a table, in the order of keys."""
         with self._guarded():
-            yield from self._tables[table].items()
+            yield from rocks.rows(self._tables[table])
 
     def _get_many(self, table: Table, keys: list[bytes]) -> list[bytes | None]:
         with self._guarded():
@@ -92,8 +93,7 @@ class Store:
 
     def empty(self) -> bool:
         """Whether nothing was ever processed: an incident may be noted before."""
-        tables = [table for name, table in self._tables.items() if name != "incidents"]
-        return all(next(iter(table.keys()), None) is None for table in tables)
+        return all(next(self.rows(table), None) is None for table in TABLES if table != "incidents")
 
     def position(self, topic: str) -> int | None:
         """The offset up to which the changelog is in here; None if never read."""

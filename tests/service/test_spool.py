@@ -15,7 +15,8 @@ from ingress import spool
 from ingress.accept import Outgoing
 from ingress.spool import Spool
 from ingress.spooling import Limits
-from pipeline.errors import ConfigError, KafkaUnavailable, StoreLocked
+from pipeline.errors import ConfigError, KafkaUnavailable, StoreBroken, StoreLocked
+from tests.service.test_store import flip
 
 LIMITS = Limits(size=10_000_000, age=3_600.0)
 
@@ -120,3 +121,13 @@ def test_a_folder_that_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(ConfigError, match="INGRESS_SPOOL_DIR"):
         spool.claim(file, "", LIMITS)
+
+
+async def test_a_damaged_spool_does_not_pass_for_one_that_ends_there(tmp_path: Path) -> None:
+    mine = Spool(tmp_path, Limits(size=100_000_000, age=3_600.0))
+    await mine.append([outgoing(f"{n}", size=100) for n in range(20_000)])
+    await mine.close()
+    Spool(tmp_path, LIMITS)._db.close()  # writes what is in memory to table files
+    flip(tmp_path)
+    with pytest.raises(StoreBroken, match="holds deliveries that are nowhere else"):
+        Spool(tmp_path, LIMITS)
