@@ -66,12 +66,14 @@ class Candidate:
     start    with an empty folder of its own
     batches  whether it takes deliveries of several events
     quick    whether it belongs into a quick look
+    needs    programs, besides wrk
     """
 
     name: str
     start: Start
     batches: bool = False
     quick: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class InKafka:
@@ -157,7 +159,8 @@ def flask(worker: str) -> Start:
     async def start(stand: Stand, folder: Path) -> AsyncIterator[Receiver]:
         python = str(tools.peers_python())
         argv = [python, "-m", "gunicorn", "--chdir", str(PEERS), "--bind", "127.0.0.1:{port}", "--workers", "1"]
-        argv += ["--worker-class", worker, "flask_redis:app"]
+        # Its control socket would lie in the user's home.
+        argv += ["--worker-class", worker, "--no-control-socket", "flask_redis:app"]
         with redis.running(folder / "redis") as port:
             async with _peer(argv, folder, InRedis(port, "events"), REDIS_PORT=str(port)) as receiver:
                 yield receiver
@@ -179,9 +182,9 @@ CANDIDATES = (
     Candidate("aiohttp no-op", noop, quick=True),
     Candidate("postlog", postlog, batches=True, quick=True),
     Candidate("raw aiokafka", raw, batches=True, quick=True),
-    Candidate("Flask + Redis (sync)", flask("sync"), batches=True, quick=True),
-    Candidate("Flask + Redis (gevent)", flask("gevent")),
-    Candidate("Express + Bull", express),
+    Candidate("Flask + Redis (sync)", flask("sync"), batches=True, quick=True, needs=("redis-server",)),
+    Candidate("Flask + Redis (gevent)", flask("gevent"), needs=("redis-server",)),
+    Candidate("Express + Bull", express, needs=("redis-server", "node", "npm")),
 )
 
 

@@ -58,9 +58,9 @@ end
 -- A function that says in how many ms the next delivery is due.
 function schedule(rate)
   local now = clock()
-  local due = now()
+  local due
   return function()
-    due = due - math.log(1 - math.random()) / rate
+    due = (due or now()) - math.log(1 - math.random()) / rate
     return math.max(0, math.floor((due - now()) * 1000 + math.random()))
   end
 end

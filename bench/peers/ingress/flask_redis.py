@@ -21,7 +21,9 @@ SECRET = os.environ["SECRET"].encode()
 EVENTS = "events"
 
 app = Flask(__name__)
-store = redis.Redis(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]))
+# Requests wait for a connection: the default pool fails those for which there is none.
+pool = redis.BlockingConnectionPool(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]))
+store = redis.Redis(connection_pool=pool)
 
 
 @app.post("/webhooks/email")
