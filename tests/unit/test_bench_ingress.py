@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,10 @@ def test_figures_are_per_second_and_cpu_per_million() -> None:
         "p99.9 ms": 31,
         "cpu s/million": 250,
     }
+
+
+def test_a_rate_that_was_not_reached_is_told() -> None:
+    assert figures(replace(STEADY, rate=1000.0), ANSWERED, cpu=0.5)["of the rate"] == 0.5
 
 
 def test_figures_of_batches_are_per_event() -> None:
