@@ -81,7 +81,7 @@ def cases(candidate: Candidate, *, quick: bool) -> list[Case]:
 def figures(case: Case, answered: wrk.Answered, cpu: float) -> Figures:
     """What is told of a case. cpu: the candidate's seconds; its figure is per million events.
 
-    `of the rate` is near 1 if deliveries came as fast as they should; if it is not, the latencies are of another load.
+    `of the rate` is near 1 if deliveries came as fast as they should; if not, the latencies are of another load.
     """
     spent = cpu / (answered.requests * case.events) * 1e6
     if case.size is not None:
@@ -161,8 +161,8 @@ async def _time(
 ) -> Figures:
     """Raises Wrong if a delivery was refused, or fewer events were kept than were answered 200.
 
-    When wrk ends, each connection may have a delivery on its way that is kept and not counted as answered: a loss that
-    is smaller than these is not seen here. That nothing is lost is for tests with single deliveries to say.
+    When wrk ends, each connection may have a delivery on its way that is kept and not counted as answered: a loss
+    that is smaller than these is not seen here. That nothing is lost is for tests with single deliveries to say.
     """
     kept = receiver.kept
     before = await kept.count() if kept else 0
