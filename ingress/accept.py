@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -22,8 +21,7 @@ from pipeline.errors import Unreadable
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A record to produce. topic is a role of topics.yaml; type is for counting."""
 
     topic: Literal["events", "dead_letters"]
@@ -59,7 +57,7 @@ def _outgoing(provider: Provider, delivery: Delivery, item: Told | Garbled, trac
             item = Garbled(error, item.raw)
         else:
             headers = contract.headers(event, trace)
-            return Outgoing("events", event.type.value, contract.key(event), contract.encode(event), headers)
+            return Outgoing("events", event.type, contract.key(event), contract.encode(event), headers)
     headers = [
         (contract.HEADER_PROVIDER, provider.name.encode()),
         (contract.HEADER_TRACE, trace.encode()),
@@ -71,7 +69,9 @@ def _outgoing(provider: Provider, delivery: Delivery, item: Told | Garbled, trac
 
 def event_of(provider: Provider, told: Told, received_at: int) -> Event:
     """Our words for what a provider told. Raises Unreadable for text that is too long to carry."""
-    _bounded(id=told.id, type=told.type, email=told.recipient)
+    for field, text in (("id", told.id), ("type", told.type), ("email", told.recipient)):
+        if text is not None and len(text) > LONGEST_TEXT:
+            raise Unreadable(f"{field}: longer than {LONGEST_TEXT} characters")
     identified = provider.trust_id and bool(told.id)
     return Event(
         provider=provider.name,
@@ -86,9 +86,3 @@ def event_of(provider: Provider, told: Told, received_at: int) -> Event:
         received_at=received_at,
         raw=msgspec.Raw(told.raw),
     )
-
-
-def _bounded(**texts: str | None) -> None:
-    for field, text in texts.items():
-        if text is not None and len(text) > LONGEST_TEXT:
-            raise Unreadable(f"{field}: longer than {LONGEST_TEXT} characters")

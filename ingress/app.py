@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from random import randbytes
 from typing import Any
 
 import structlog
@@ -229,7 +230,7 @@ class Ingress:
 
     async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
         """Write an authentic delivery to the log, then say so."""
-        records = accept.records(provider, delivery, fresh_trace=contract.traceparent(os.urandom(24)))
+        records = accept.records(provider, delivery, fresh_trace=contract.traceparent(randbytes(24)))
         try:
             await self._log.append(records)
         except KafkaUnavailable as error:

@@ -6,13 +6,13 @@ Pure. The HTTP shell makes a Delivery, a provider's reader turns it into what wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pipeline.errors import Unreadable
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One HTTP request of a provider.
 
     headers      names are looked up whatever their case; values may hold surrogates for bytes that are not UTF-8
@@ -25,7 +25,7 @@ class Delivery:
     headers: Mapping[str, str]
     body: bytes
     received_at: int
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
 
     @property
     def content_type(self) -> str:
@@ -33,8 +33,7 @@ class Delivery:
         return self.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True, gc=False):
     """One event as the reader understood it, before our words are put on it.
 
     type         the provider's word for what happened
@@ -51,19 +50,17 @@ class Told:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Garbled:
+class Garbled(msgspec.Struct, frozen=True):
     """One event of a batch that the reader could not understand; the others of the batch still count."""
 
     error: Unreadable
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What to answer."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}

@@ -110,6 +110,7 @@ class Record(Protocol):
     def headers(self) -> Headers: ...
 
 
+_SCHEMA = b"%d" % SCHEMA_VERSION
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 _ORIGIN = re.compile(rb"(\d{1,10}):(\d{1,18}):(\d{1,15})")
@@ -171,10 +172,10 @@ def murmur2(data: bytes) -> int:
 def headers(event: Event, traceparent: str) -> list[tuple[str, bytes]]:
     """Headers of the record, so that tools can route and filter without parsing the value."""
     return [
-        (HEADER_TYPE, event.type.value.encode()),
+        (HEADER_TYPE, event.type.encode()),
         (HEADER_PROVIDER, event.provider.encode()),
         (HEADER_ID, event.id.encode()),
-        (HEADER_SCHEMA, b"%d" % SCHEMA_VERSION),
+        (HEADER_SCHEMA, _SCHEMA),
         (HEADER_TRACE, traceparent.encode()),
     ]
 
