@@ -10,6 +10,7 @@ import functools
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 from jgo.constants import MAVEN_CENTRAL_URL
@@ -64,7 +65,10 @@ def _fetch(repository: Path, jars: Path) -> None:
     try:
         direct, transitive = resolver.resolve([context.create_dependency(name) for name in WANTED])
         for dependency in [*direct, *(d for d in transitive if d.scope in ("compile", "runtime"))]:
-            shutil.copy(dependency.artifact.resolve(), jars)
+            jar = Path(shutil.copy(dependency.artifact.resolve(), jars))
+            # jgo only logs it when a checksum is wrong.
+            if damaged := zipfile.ZipFile(jar).testzip():
+                raise ConfigError(f"{jar.name} came damaged: {damaged}")
     # jgo promises no exception of its own.
     except Exception as error:
         raise ConfigError(f"Kafka Streams {VERSION} cannot be fetched from {MAVEN_CENTRAL_URL}: {error}") from error
