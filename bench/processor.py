@@ -46,12 +46,12 @@ class Candidate:
 
 CANDIDATES = (
     Candidate("postlog", workers.postlog),
-    Candidate("stock Faust", workers.faust, 40_000, 10_000),
-    Candidate("Quix Streams", workers.quix, 400_000, 50_000),
-    Candidate("Kafka Streams (at least once)", workers.streams_at_least_once, 800_000, 200_000, ("javac",)),
-    Candidate("Kafka Streams (exactly_once_v2)", workers.streams_exactly_once, 800_000, 200_000, ("javac",)),
-    Candidate("Redis worker (Python)", workers.redis_worker, 100_000, 20_000, ("redis-server",)),
-    Candidate("Bull worker (Node)", workers.bull_worker, 50_000, 10_000, ("redis-server", "node", "npm")),
+    Candidate("stock Faust", workers.faust, 30_000, 10_000),
+    Candidate("Quix Streams", workers.quix, 300_000, 50_000),
+    Candidate("Kafka Streams (at least once)", workers.streams_at_least_once, 600_000, 200_000, ("javac",)),
+    Candidate("Kafka Streams (exactly_once_v2)", workers.streams_exactly_once, 600_000, 200_000, ("javac",)),
+    Candidate("Redis worker (Python)", workers.redis_worker, 60_000, 20_000, ("redis-server",)),
+    Candidate("Bull worker (Node)", workers.bull_worker, 40_000, 10_000, ("redis-server", "node", "npm")),
 )
 
 
