@@ -1,7 +1,11 @@
-"""`make bench-processor`: events per second of the whole processor, transactions and all, from a filled topic.
+"""How fast, and with what, is the processor's work done: by postlog, and by what people would take instead?
 
-Everything is on this machine: a real Kafka, one processor process, state on disk, changelogs. What comes out is
-checked before the figure is printed. `ARGS="--events 500000 --rounds 3"` changes the size.
+Everybody reads the same events, drops what was seen within 48 hours, and keeps the list of suppressed addresses, with
+state on disk and in changelogs. From Kafka they come, or where it is the queue from Redis. Slow peers get only the
+first events of the same load, in a topic of their own; the figure `events` says how many. A figure counts only once
+the outcome was found right.
+
+`make bench-processor` measures postlog alone: `ARGS="--events 500000 --rounds 3"` changes the size, `--all` asks all.
 """
 
 from __future__ import annotations
@@ -9,106 +13,102 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import statistics
+import shutil
 import tempfile
-import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-import psutil
-from prometheus_client.parser import text_string_to_metric_families
-
-from bench.fill import SPEAKING, Load, event, fill
-from console import processes
+from bench import results, tools, workers
+from bench.inputs import LETTERS, Inputs
+from bench.results import Figures
+from bench.stand import Stand, Wrong
+from bench.workers import Task
 from console.broker import open_broker
-from pipeline import kafka
-from pipeline.settings import Settings
-from tests.e2e.system import Service, System, running
 
-Sample = dict[str, float]
+SECTION = "processor"
 
 
-async def measure(settings: Settings, load: Load, folder: Path) -> Sample:
-    """Fill the topics of these settings, process them, check the result; what was measured."""
-    await kafka.apply(settings)
-    async with running(settings, folder) as system:
-        filled = await fill(settings, system.topics, load)
-        service = system.start("processor")
-        seconds, cpu = await _run(system, service, load.events)
-        memory = psutil.Process(service.process.pid).memory_info().rss / 2**20
-        await _check(system, load)
-        return {
-            "events/s": load.events / seconds,
-            "cpu s/million": cpu / load.events * 1e6,
-            "MB": memory,
-            "in/s": filled,
-        }
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who may be measured.
+
+    full, quick  events it gets at most, so that it takes some 20 s, or 5; None: all of them
+    needs        programs
+    """
+
+    name: str
+    work: Callable[[Task], Awaitable[Figures]]
+    full: int | None = None
+    quick: int | None = None
+    needs: tuple[str, ...] = ()
 
 
-async def _run(system: System, service: Service, events: int) -> tuple[float, float]:
-    """Seconds, and CPU seconds of the processor, from its first processed record until it has processed all."""
-    process = psutil.Process(service.process.pid)
-    started: float | None = None
-    done_before = cpu_before = 0.0
-    while True:
-        done = await _processed(system, service)
-        now, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
-        if started is None and done:
-            started, done_before, cpu_before = now, done, cpu
-        if started is not None and done >= events:
-            share = events / (events - done_before)
-            return (now - started) * share, (cpu - cpu_before) * share
-        await asyncio.sleep(0.1)
+CANDIDATES = (
+    Candidate("postlog", workers.postlog),
+    Candidate("stock Faust", workers.faust, 30_000, 10_000),
+    Candidate("Quix Streams", workers.quix, 300_000, 50_000),
+    Candidate("Kafka Streams (at least once)", workers.streams_at_least_once, 600_000, 200_000, ("javac",)),
+    Candidate("Kafka Streams (exactly_once_v2)", workers.streams_exactly_once, 600_000, 200_000, ("javac",)),
+    Candidate("Redis worker (Python)", workers.redis_worker, 60_000, 20_000, ("redis-server",)),
+    Candidate("Bull worker (Node)", workers.bull_worker, 40_000, 10_000, ("redis-server", "node", "npm")),
+)
 
 
-async def _processed(system: System, service: Service) -> float:
-    if service.process.poll() is not None:
-        raise SystemExit(f"the processor ended:\n{service.said()[-2000:]}")
+async def measure(stand: Stand, events: int | None = None) -> None:
+    """Every candidate in turn, round after round.
+
+    events  in the load; by default 2,000,000, or 200,000 for a quick look
+    """
+    total = events or (200_000 if stand.quick else 2_000_000)
+    case = f"{total // 1_000_000} million events" if total % 1_000_000 == 0 else f"{total:,} events"
+    wanted = [candidate for candidate in CANDIDATES if stand.wants(candidate.name)]
+    tools.require(*dict.fromkeys(program for candidate in wanted for program in candidate.needs))
+    shared = stand.folder / "processor"
+    shared.mkdir()
+    inputs = Inputs(stand.bootstrap, shared, stand.say)
+    for number in range(stand.rounds):
+        for candidate in wanted:
+            most = candidate.quick if stand.quick else candidate.full
+            figures = await _measured(candidate, inputs, min(most or total, total), shared, number)
+            stand.add(SECTION, case, candidate.name, number, figures)
+
+
+async def _measured(candidate: Candidate, inputs: Inputs, events: int, shared: Path, number: int) -> Figures:
+    slug = "-".join("".join(c if c.isalnum() else " " for c in candidate.name.lower()).split())
+    folder = shared / f"{slug}-{number}"
+    folder.mkdir()
     try:
-        async with system.http.get(f"{service.url}/metrics") as answer:
-            families = text_string_to_metric_families(await answer.text())
-    except aiohttp.ClientError:
-        return 0.0
-    return sum(s.value for f in families if f.name == "postlog_processor_records" for s in f.samples)
-
-
-async def _check(system: System, load: Load) -> None:
-    """A fast wrong answer is worth nothing."""
-    events = [event(load, number) for number in range(load.events)]
-    markers = await system.markers()
-    wanted = {e.email for e in events if e.type in SPEAKING}
-    if len(markers) != len({e.id for e in events}) or set(markers.values()) != {1}:
-        raise SystemExit(f"wrong: {len(markers)} markers")
-    if await system.suppressed() != wanted:
-        raise SystemExit("wrong: the suppression list is not what the events say")
-    if await system.lag() or await system.records(system.topics.dead_letters):
-        raise SystemExit("wrong: lag or dead letters are left")
+        task = Task(inputs, events, folder, shared, f"{inputs.run}-{slug}-{number}", number)
+        return {**await candidate.work(task), "events": events}
+    except Wrong as error:
+        raise Wrong(f"{candidate.name}, round {number + 1}: {error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
-    """Measure in rounds, each on topics of its own, and print the medians."""
+    """Measure in rounds, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--events", type=int, help="in the load; default 600000, 200000 with --quick")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small inputs, for a look at the ratios")
+    names = [candidate.name for candidate in CANDIDATES]
+    parser.add_argument("--only", action="append", choices=names, help="measure this one; may be repeated")
+    parser.add_argument("--all", action="store_true", help="measure the peers too")
     options = parser.parse_args()
-    load = Load(options.events)
-    samples: list[Sample] = []
+    only = frozenset() if options.all else frozenset(options.only or ["postlog"])
+    if not 0 < options.rounds < LETTERS:
+        parser.error(f"--rounds: 1 to {LETTERS - 1}")
     with (
         tempfile.TemporaryDirectory(prefix="postlog-bench-") as name,
-        open_broker(os.environ, Path(name)) as bootstrap,
+        open_broker(os.environ, Path(name) / "kafka") as bootstrap,
     ):
-        for number in range(options.rounds):
-            folder = Path(name) / f"round-{number}"
-            folder.mkdir()
-            settings = Settings(kafka_bootstrap_servers=bootstrap, topic_prefix=f"bench{processes.free_port()}.")
-            samples.append(asyncio.run(measure(settings, load, folder)))
-            print(f"round {number + 1}: " + _line(samples[-1]), flush=True)
-    median = {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
-    print(f"processor, {load.events} events, median of {len(samples)}: " + _line(median))
-
-
-def _line(sample: Sample) -> str:
-    return ", ".join(f"{value:,.0f} {key}" if value >= 100 else f"{value:.1f} {key}" for key, value in sample.items())
+        stand = Stand(Path(name), bootstrap, options.rounds, options.quick, only)
+        asyncio.run(measure(stand, options.events or (None if options.quick else 600_000)))
+    for (section, case, candidate), figures in results.medians(stand.samples).items():
+        line = ", ".join(f"{value:,.{0 if value >= 100 else 1}f} {name}" for name, value in figures.items())
+        print(f"{section}, {case}, {candidate}, median of {options.rounds}: {line}")
 
 
 if __name__ == "__main__":
