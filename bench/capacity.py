@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 
 import msgspec
@@ -448,9 +448,13 @@ def _assumed(settings: Iterable[str]) -> Assumed:
         assumed = msgspec.convert({**whole, **given}, type=Assumed, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"--set: {error}") from error
-    if low := [name for name, number in asdict(assumed).items() if number <= 0 and name not in _MAY_BE_ZERO]:
-        raise ConfigError(f"--set: {', '.join(low)} must be more than 0")
+    if wrong := [name for name, number in asdict(assumed).items() if not _makes_sense(name, number)]:
+        raise ConfigError(f"--set: {', '.join(wrong)} must be more than 0, and finite")
     return assumed
+
+
+def _makes_sense(name: str, number: float) -> bool:
+    return isfinite(number) and (number > 0 or (number == 0 and name in _MAY_BE_ZERO))
 
 
 def _json(made: Plan, figures: Measured, missing: Iterable[str], assumed: Assumed) -> str:

@@ -90,8 +90,8 @@ SECTIONS = (
         "Scaling: several processors on 12 partitions",
         "Processors that share the lanes evenly are frozen, the topic is filled, and all are thawed at once; the "
         "clock runs until the last event is done, then the outcome is compared with what the events say. With "
-        "several, each also keeps copies of others' lanes, as it does by default. Skewed: one address has a fifth of all "
-        "events. On two cores more processes cannot be much faster; what counts is the CPU per event.",
+        "several, each also keeps copies of others' lanes, as it does by default. Skewed: one address has a fifth of "
+        "all events. On two cores more processes cannot be much faster; what counts is the CPU per event.",
         heads=("events/s",),
         grows=True,
     ),
