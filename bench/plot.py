@@ -14,6 +14,8 @@ from bench.figures import text
 #: Grey words have a contrast of more than 4 on white and on near black alike.
 _INK, _FAINT, _OURS, _OTHER = "#767f8a", "#767f8a66", "#3987e5", "#8b949e"
 _WIDTH = 760
+#: Values of points that are nearer to each other than this would lie on each other.
+_NEAR = 70.0
 
 Bar = tuple[str, float]
 Point = tuple[float, float]
@@ -51,10 +53,12 @@ def line(title: str, across: str, points: Sequence[Point]) -> str:
         ' stroke-width="2.5" stroke-linejoin="round"/>',
         _words(left + width / 2, foot + 40, across, anchor="middle"),
     ]
+    above, before = False, -_NEAR
     for x, y, across_value, up_value in places:
+        above, before = x - before >= _NEAR or not above, x
         body += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{_OURS}"/>',
-            _words(x, y - 12, text(up_value), anchor="middle", bold=True),
+            _words(x, y - 12 if above else y + 24, text(up_value), anchor="middle", bold=True),
             _words(x, foot + 18, f"{across_value:,g}", anchor="middle"),
         ]
     return _picture(title, foot + 52, body)

@@ -47,6 +47,13 @@ def test_candidates_of_a_case_are_compared_with_the_base() -> None:
     assert "| **postlog** | 0.70 | 7,000 | 7,000 – 7,000 |" in lines
 
 
+def test_a_pace_that_was_given_is_not_compared() -> None:
+    both = [sample("ingress", "60 % load", who, 0, requests_per_s=5.0) for who in ("aiohttp no-op", "postlog")]
+    lines = lines_of("ingress", *both)
+    assert "|  | requests/s |" in lines
+    assert "| **postlog** | 5.00 |" in lines
+
+
 def test_cases_of_one_candidate_stand_below_each_other() -> None:
     lines = lines_of("ingress", *INGRESS)
     assert "| batches of 10 | 20,000 | 20,000 – 20,000 |" in lines
