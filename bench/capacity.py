@@ -262,33 +262,29 @@ def measured(run: Run) -> tuple[Measured, list[str]]:
 
 
 def _answers(found: Medians) -> dict[str, float | None]:
-    processor, scaling, restore = (
-        largest(found, section, "postlog", figure)
-        for section, figure in (
-            ("processor", "events/s"),
-            ("scaling", "topic B/event"),
-            ("state", "restore records/s"),
-        )
+    events, alone, changelog = (
+        _largest(found, "processor", figure) for figure in ("events/s", "cpu s/million", "changelog B/event")
     )
-    events = processor[1] if processor else None
     # Several processes keep copies of each other's state, as in production; one by itself keeps none.
-    copying = value(found, "scaling", "2 processes", "postlog", "cpu s/million")
-    alone = largest(found, "processor", "postlog", "cpu s/million")
-    spent = copying or (alone[1] if alone else None)
-    changelog = largest(found, "processor", "postlog", "changelog B/event")
+    spent = value(found, "scaling", "2 processes", "postlog", "cpu s/million") or alone
     ids = [size(case) or 0.0 for case in cases(found, "state", "postlog", "events/s")]
     return {
         "ingress_requests": value(found, "ingress", "64 connections", "postlog", "requests/s"),
         "ingress_batched": value(found, "ingress", "batches of 100", "postlog", "events/s"),
         "processor_events": events,
         "processor_cores": events * spent / 1e6 if events and spent else None,
-        "event_bytes": scaling[1] if scaling else None,
-        "changelog_bytes": changelog[1] if changelog else None,
-        "restore_records": restore[1] if restore else None,
+        "event_bytes": value(found, "scaling", "2 processes", "postlog", "topic B/event"),
+        "changelog_bytes": changelog,
+        "restore_records": _largest(found, "state", "restore records/s"),
         "state_bytes": _slope(found, "disk MB"),
         "state_memory": _slope(found, "MB"),
         "live_ids": max(ids, default=None),
     }
+
+
+def _largest(found: Medians, section: str, figure: str) -> float | None:
+    answer = largest(found, section, "postlog", figure)
+    return None if answer is None else answer[1]
 
 
 def _slope(found: Medians, figure: str) -> float | None:

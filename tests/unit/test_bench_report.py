@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import plot, report, runs
+from bench import capacity, plot, report, runs
+from bench.__main__ import write_papers
 from bench.results import Run, Sample, medians
 from pipeline.errors import ConfigError
 
@@ -162,3 +163,19 @@ def test_a_file_that_holds_no_run_is_named(tmp_path: Path, content: bytes | None
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"run\.json"):
         runs.read(path)
+
+
+def test_papers_are_written_and_pictures_of_nothing_removed(tmp_path: Path) -> None:
+    pictures = tmp_path / report.PICTURES
+    pictures.mkdir()
+    (pictures / "lookup.svg").write_text("of an earlier run")
+    (tmp_path / "capacity.md").write_text(capacity.DOCUMENT.read_text())
+    measured = run(*INGRESS, *STATE)
+    write_papers(measured, tmp_path)
+    assert runs.read(tmp_path / "benchmarks.json") == measured
+    assert (tmp_path / "benchmarks.md").read_text() == report.document(measured)
+    assert {path.name for path in pictures.iterdir()} == report.pictures(measured).keys()
+    assert (
+        "| ingress: deliveries of one event /s, per core | 7,000 | measured |"
+        in (tmp_path / "capacity.md").read_text()
+    )
