@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ async def _metrics(system: System, service: Service) -> int:
 
 
 async def _check_postlog(system: System, given: Input) -> None:
-    markers = Counter(key for key, _ in await inputs.read(system.settings, system.topics.seen))
+    markers = await system.markers()
     if len(markers) != given.right.unique or set(markers.values()) != {1}:
         raise Wrong(f"{markers.total():,} markers of {len(markers):,} events, {given.right.unique:,} were right")
     _compare(await system.suppressed(), given)
