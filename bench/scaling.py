@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from bench import sizes
-from bench.fill import SPEAKING, Load, event, fill
+from bench.fill import SPEAKING, Load, event, fill, forget
 from bench.results import Figures
 from bench.stand import Stand, Wrong
 from pipeline import kafka
@@ -93,7 +93,7 @@ async def _case(stand: Stand, load: Load, case: Case, number: int) -> Figures:
         topic = (await sizes.of_topics(settings))[system.topics.events.name]
         seconds, cpu = await _run(system, workers, load.events)
         await _check(system, load, case.make)
-    await _forget(settings)
+    await forget(settings)
     return {
         "events/s": load.events / seconds,
         "cpu s/million": cpu / load.events * 1e6,
@@ -153,10 +153,3 @@ async def _check(system: System, load: Load, make: Make) -> None:
         raise Wrong("the suppression list is not what the events say")
     if await system.records(system.topics.dead_letters):
         raise Wrong("there are dead letters")
-
-
-async def _forget(settings: Settings) -> None:
-    """Make room on the disk for the next case."""
-    names = [topic.name for topic in kafka.topics_of(settings).all()]
-    async with kafka.admin(settings) as client:
-        await client.delete_topics(names)

@@ -105,7 +105,7 @@ async def postlog(task: Task) -> Figures:
     async with running(settings, task.folder) as system:
         service = system.start("processor", TOPICS_FILE=settings.topics_file)
         with explained(service.log):
-            figures = await watch(service.process, functools.partial(_metrics, system, service), task.events)
+            figures = await watch(service.process, functools.partial(processed_by, system, service), task.events)
         processes.stop(service.process, STOPPING)
         await _check_postlog(system, given)
         topics = system.topics
@@ -113,7 +113,8 @@ async def postlog(task: Task) -> Figures:
         return figures | await _bytes(settings, task.events, service.state, changelogs.__contains__)
 
 
-async def _metrics(system: System, service: Service) -> int:
+async def processed_by(system: System, service: Service) -> int:
+    """Records that a processor is done with; 0 while it does not answer."""
     try:
         async with system.http.get(f"{service.url}/metrics") as answer:
             families = text_string_to_metric_families(await answer.text())

@@ -132,10 +132,10 @@ class System:
         self.services.append(service)
         return service
 
-    async def ready(self, *services: Service) -> None:
+    async def ready(self, *services: Service, patience: float = PATIENCE) -> None:
         """Wait until these say that they are ready."""
         for service in services:
-            await until(lambda s=service: self._is_ready(s), f"{service.name} is ready")  # type: ignore[misc]
+            await until(lambda s=service: self._is_ready(s), f"{service.name} is ready", patience)  # type: ignore[misc]
 
     async def _is_ready(self, service: Service) -> bool:
         code = service.process.poll()
