@@ -46,8 +46,17 @@ format: $(READY) ## put the code into the one format
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
+.PHONY: bench
+bench: $(READY) ## measure everything beside its peers, and write docs/benchmarks.md (half an hour; ARGS="--sections ingress")
+	@$(BIN)/python -m bench --write $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(READY) ## the ratios that a change must not spoil, against those in bench/ratios.json (3 minutes)
+	@$(BIN)/python -m bench --quick --rounds 1 --sections ingress,processor,lookup --json .data/bench-quick.json $(ARGS)
+	@$(BIN)/python -m bench.regress .data/bench-quick.json
+
 .PHONY: bench-processor
-bench-processor: $(READY) ## events per second of the whole processor from a filled topic
+bench-processor: $(READY) ## events per second of the whole processor from a filled topic (ARGS="--all": beside its peers)
 	@$(BIN)/python -m bench.processor $(ARGS)
 
 .PHONY: drill

@@ -31,8 +31,8 @@ from tests.e2e.system import SECRET
 SECTION = "ingress"
 LIMIT = "aiohttp no-op"
 #: Seconds.
-WARM_UP = 2.0
-SECONDS, QUICK_SECONDS = 8.0, 3.0
+WARM_UP = 1.0
+SECONDS, QUICK_SECONDS = 5.0, 3.0
 #: Of what it answers with 64 connections.
 LOAD = 0.6
 #: Deliveries, and events of one delivery, that are checked before anything is timed.
