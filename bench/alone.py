@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.results import Figures, Sample, medians
 from bench.stand import Stand
 from console.local_kafka import LocalKafka
 
 
-def run(measure: Callable[[Stand], Awaitable[None]], about: str | None, *, candidates: Sequence[str]) -> None:
+def run(
+    measure: Callable[[Stand], Coroutine[Any, Any, None]], about: str | None, *, candidates: Sequence[str]
+) -> None:
     """Read the command line, measure, print the medians. about: the measurement's docstring."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small inputs and short times")

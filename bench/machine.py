@@ -102,8 +102,8 @@ def _said(argv: Sequence[str]) -> str:
 
 def _packages(names: Iterable[str], site: Path | None) -> dict[str, str]:
     """Versions of packages in this environment, or in another one's folder."""
-    paths = {} if site is None else {"path": [str(site)]}
-    installed = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions(**paths)}
+    found = importlib.metadata.distributions(path=[str(site)]) if site else importlib.metadata.distributions()
+    installed = {each.metadata["Name"].lower(): each.version for each in found}
     return {name: installed[name] for name in names if name in installed}
 
 
