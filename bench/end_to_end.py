@@ -22,13 +22,11 @@ from typing import TypeVar
 
 import msgspec
 
-from bench import alone
+from bench import alone, own_topics
 from bench.load import MARK, PATIENCE, READY, Probed, Sent
 from bench.results import Figures
 from bench.stand import Stand, Wrong
 from console import processes
-from pipeline import kafka
-from pipeline.settings import Settings
 from tests.e2e.system import Service, System, running, until
 
 SECTION, CANDIDATE = "end to end", "postlog"
@@ -84,7 +82,10 @@ async def measure(stand: Stand) -> None:
         return
     for number in range(stand.rounds):
         with tempfile.TemporaryDirectory(prefix="end-to-end-", dir=stand.folder) as name:
-            async with _system(stand, Path(name)) as system:
+            async with (
+                own_topics.created(stand.bootstrap, "end-to-end") as settings,
+                running(settings, Path(name)) as system,
+            ):
                 await _round(stand, system, Path(name), number)
 
 
@@ -137,20 +138,6 @@ async def _started(log: Path, *arguments: str) -> AsyncIterator[Child]:
         yield Child(process, log)
     finally:
         processes.stop(process, 5)
-
-
-@asynccontextmanager
-async def _system(stand: Stand, folder: Path) -> AsyncIterator[System]:
-    """Topics of its own; they are deleted afterwards."""
-    prefix = f"end-to-end{processes.free_port()}."
-    settings = Settings(kafka_bootstrap_servers=stand.bootstrap, topic_prefix=prefix)
-    await kafka.apply(settings)
-    try:
-        async with running(settings, folder) as system:
-            yield system
-    finally:
-        async with kafka.admin(settings) as client:
-            await client.delete_topics([topic.name for topic in kafka.topics_of(settings).all()])
 
 
 if __name__ == "__main__":

@@ -17,12 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from bench import alone
+from bench import alone, own_topics
 from bench.results import Figures
 from bench.stand import Stand, Wrong
-from console import processes
-from pipeline import kafka
-from pipeline.settings import Settings
 from tests.e2e.system import running
 
 SECTION, CASE, CANDIDATE = "idle", "no events", "postlog"
@@ -51,9 +48,7 @@ async def measure(stand: Stand) -> None:
 
 
 async def _round(stand: Stand, folder: Path, seconds: float) -> Figures:
-    settings = Settings(kafka_bootstrap_servers=stand.bootstrap, topic_prefix=f"idle{processes.free_port()}.")
-    await kafka.apply(settings)
-    async with running(settings, folder) as system:
+    async with own_topics.created(stand.bootstrap, "idle") as settings, running(settings, folder) as system:
         services = [system.start(name) for name in SERVICES]
         await system.ready(*services)
         groups = {"": [service.process.pid for service in services], "broker ": broker(stand.bootstrap)}
