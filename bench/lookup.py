@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from bench import alone, redis, rows, tools
+from bench import alone, own_topics, redis, rows, tools
 from bench.results import Figures
 from bench.stand import Stand, Wrong
 from console import processes
@@ -179,17 +179,15 @@ async def measure(stand: Stand) -> None:
     """Measure all candidates in turns. Raises Wrong for the first that answers wrongly."""
     candidates = [candidate for candidate in CANDIDATES if stand.wants(candidate.name)]
     tools.require("wrk", *{program for candidate in candidates for program in candidate.needs})
-    settings = Settings(
-        kafka_bootstrap_servers=stand.bootstrap, topic_prefix=f"lookup{processes.free_port()}.", log_level="warning"
-    )
     folder = stand.folder / SECTION
     folder.mkdir()
     wanted = cases(folder)
-    if stand.wants("postlog"):
-        await _fill_topic(settings)
-    for number in range(stand.rounds):
-        for candidate in candidates:
-            await _round(stand, candidate, number, settings, folder, wanted)
+    async with own_topics.created(stand.bootstrap, SECTION) as settings:
+        if stand.wants("postlog"):
+            await _fill_topic(settings)
+        for number in range(stand.rounds):
+            for candidate in candidates:
+                await _round(stand, candidate, number, settings, folder, wanted)
 
 
 async def _round(
@@ -250,7 +248,6 @@ def ask(candidate: Candidate, case: Case, url: str, folder: Path, seconds: float
 
 
 async def _fill_topic(settings: Settings) -> None:
-    await kafka.apply(settings)
     topic = kafka.topics_of(settings).suppressions
     facts = Facts(hard_bounce=Span(_SINCE, _SINCE))
     made = ((email, Suppression.of(email, facts)) for email in map(listed, range(LISTED)))

@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -74,7 +73,7 @@ async def _measured(system: System, ids: int, events: int) -> Figures:
     service.log.unlink()
     service.restart()
     await system.ready(service, patience=PATIENCE)
-    restored = _restored(service.log)
+    restored = restored_of(service.said())
     if ids and restored["rows"] < ids:
         raise Wrong(f"{restored['rows']:,.0f} rows were restored, and there are more than {ids:,}")
     _stop(service.stop())
@@ -106,27 +105,26 @@ async def _remember(system: System, ids: int) -> None:
     topic = system.topics.seen
     producer = AIOKafkaProducer(**kafka.client_options(system.settings), acks="all", max_batch_size=512 * 1024)
     async with producer:
-        for number, page in enumerate(_pages(ids)):
+        for number, page in enumerate(pages(ids, int(time.time() * 1000))):
             await producer.send(topic.name, page, partition=number % topic.partitions)
             if number % AT_ONCE == AT_ONCE - 1:
                 await producer.flush()
 
 
-def _pages(ids: int) -> Iterator[bytes]:
-    now = int(time.time() * 1000)
-    bucket, marker = dedup.first_key(dedup.bucket(now)), dedup.pack(Position(0, now))
+def pages(ids: int, now: int) -> Iterator[bytes]:
+    """Markers of ids that arrived evenly within the window before now (ms), the oldest first."""
     for start in range(0, ids, dedup.PAGE_ROWS):
+        at = now - dedup.WINDOW_MS + dedup.WINDOW_MS * (start + 1) // ids
+        bucket, marker = dedup.first_key(dedup.bucket(at)), dedup.pack(Position(start, at))
         count = min(dedup.PAGE_ROWS, ids - start)
         digests = os.urandom(16 * count)
-        rows = {bucket + digests[at : at + 16]: marker for at in range(0, 16 * count, 16)}
-        yield from dedup.pages(rows)
+        yield from dedup.pages({bucket + digests[at : at + 16]: marker for at in range(0, 16 * count, 16)})
 
 
-def _restored(log: Path) -> dict[str, float]:
+def restored_of(said: str) -> dict[str, float]:
     """Rows that lanes read, and seconds from when the first began until the last was open."""
     opened = [
-        (datetime.fromisoformat(at).timestamp(), int(rows), float(took))
-        for at, rows, took in _OPENED.findall(log.read_text())
+        (datetime.fromisoformat(at).timestamp(), int(rows), float(took)) for at, rows, took in _OPENED.findall(said)
     ]
     began, ended = min(at - took for at, _, took in opened), max(at for at, _, _ in opened)
     return {"rows": float(sum(rows for _, rows, _ in opened)), "seconds": ended - began}
