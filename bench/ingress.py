@@ -32,7 +32,7 @@ SECTION = "ingress"
 LIMIT = "aiohttp no-op"
 #: Seconds.
 WARM_UP = 1.0
-SECONDS, QUICK_SECONDS = 5.0, 3.0
+SECONDS, QUICK_SECONDS = 4.0, 3.0
 #: Of what it answers with 64 connections.
 LOAD = 0.6
 #: Deliveries, and events of one delivery, that are checked before anything is timed.

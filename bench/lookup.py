@@ -42,7 +42,7 @@ VERIFIED = 200
 CONNECTIONS = 64
 #: Seconds.
 WARM_UP = 1.0
-SECONDS, QUICK_SECONDS = 5.0, 3.0
+SECONDS, QUICK_SECONDS = 4.0, 3.0
 #: Seconds an answer may take, and wrk for ending.
 _ANSWER, _PATIENCE = 10, 60.0
 #: When the addresses were put on the list, ms.

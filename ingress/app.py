@@ -18,6 +18,7 @@ from aiohttp import web
 
 from ingress import accept, metrics
 from ingress.accept import Outgoing
+from ingress.accepted import Accepted, fits
 from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
 from ingress.log import Log
@@ -40,6 +41,8 @@ REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_
 UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off"})
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
 RETRY_AFTER = "5"
+#: Objects that are made before the garbage collector looks for cycles among them: some hundred deliveries' worth.
+GC_OBJECTS = 50_000
 #: Seconds a connection may be silent, or take for the head of its first request: longer than proxies keep one open.
 IDLE_SECONDS = 75.0
 
@@ -77,6 +80,7 @@ async def main(settings: Settings) -> None:
             # Signatures are over the bytes as they came; and nobody's small body becomes a large one here.
             auto_decompress=False,
         )
+        service.collect_seldom(GC_OBJECTS)
         _say_started(settings.ingress_started_fd)
         await _first(stop.wait(), written.failed.wait())
         await _drain(app, runner, door, settings.ingress_drain_seconds)
@@ -174,6 +178,7 @@ class Ingress:
     def _handler(
         self, provider: Provider, secrets: Secrets
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        accepted = Accepted(provider.answers.accepted)
         counted = {outcome: metrics.DELIVERIES.labels(provider.name, outcome) for outcome in metrics.OUTCOMES}
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -183,6 +188,8 @@ class Ingress:
             if outcome in UNPROVEN:
                 self._door.refused(request)
             counted[outcome].inc()
+            if outcome == "accepted" and not self.draining and fits(request):
+                return accepted
             response = _response(reply)
             if self.draining:
                 response.force_close()

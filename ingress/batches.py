@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import randrange
 from typing import Any
 
@@ -18,11 +19,15 @@ from aiokafka import AIOKafkaProducer
 
 from ingress.accept import Outgoing
 from pipeline.contract import partition_of
+from pipeline.errors import KafkaUnavailable
 from pipeline.topics import Topic
 
 #: How long what comes waits for the answer to what went before, in seconds. Kafka takes a few ms; whoever waits for
 #: a partition that is without a leader must not hold up the others.
 PATIENCE = 0.02
+#: Turns of the event loop for which what comes is collected: so many a delivery that has arrived takes until it is
+#: appended. An idle loop makes them in no time.
+TURNS = 4
 
 
 class Batches:
@@ -43,7 +48,7 @@ class Batches:
         self._counted = counted
         self._loop = asyncio.get_running_loop()
         self._ready: dict[_Lane, None] = {}  # a set that keeps its order
-        self._sending: set[asyncio.Task[None]] = set()
+        self._handing: set[asyncio.Task[None]] = set()
         self._next: asyncio.Handle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -64,7 +69,7 @@ class Batches:
             ticket.done.set_result(None)
         self._count(len(records))
         if self._next is None:
-            self._next = self._loop.call_soon(self._send)
+            self._next = self._loop.call_soon(self._turn, TURNS)
         return ticket.done
 
     async def flushed(self) -> None:
@@ -74,29 +79,27 @@ class Batches:
     def _send(self) -> None:
         """Send the first batch of every partition that has none under way; then wait for an answer."""
         ready, self._ready = self._ready, {}
-        for lane in ready:
-            if not lane.under_way and lane.waiting:
-                lane.under_way = True
-                # Taken here and now: what is appended before the task begins belongs to the next batch.
-                batch = lane.waiting.popleft()
-                batch.builder.close()
-                task = self._loop.create_task(self._send_batch(lane, batch))
-                self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
+        taken = [(lane, lane.take()) for lane in ready if lane.waiting and not lane.under_way]
         self._next = self._loop.call_later(PATIENCE, self._answered)
+        if taken:
+            task = self._loop.create_task(self._hand_over(taken))
+            self._handing.add(task)
+            task.add_done_callback(self._handing.discard)
 
-    def _answered(self) -> None:
-        """Send what came meanwhile, once everybody who was answered at the same time has been told."""
-        if self._next is not None:
-            self._next.cancel()
-        self._next = self._loop.call_soon(self._send) if self._ready else None
+    async def _hand_over(self, taken: Sequence[tuple[_Lane, _Batch]]) -> None:
+        """Give batches to the producer, which has room for one of each partition."""
+        for lane, batch in taken:
+            ended = partial(self._ended, lane, batch)
+            try:
+                sent = await self._producer.send_batch(batch.builder, lane.topic, partition=lane.number)
+            except Exception as error:
+                ended(_failed(self._loop, error))
+            else:
+                sent.add_done_callback(ended)
 
-    async def _send_batch(self, lane: _Lane, batch: _Batch) -> None:
-        failure: BaseException | None = None
-        try:
-            await (await self._producer.send_batch(batch.builder, lane.topic, partition=lane.number))
-        except Exception as error:
-            failure = error
+    def _ended(self, lane: _Lane, batch: _Batch, sent: asyncio.Future[object]) -> None:
+        """Kafka has a batch, or does not take it."""
+        failure = KafkaUnavailable("the producer was stopped") if sent.cancelled() else sent.exception()
         lane.under_way = False
         for ticket in batch.tickets:
             ticket.settle(failure)
@@ -105,6 +108,19 @@ class Batches:
             self._ready[lane] = None
         self._answered()
 
+    def _answered(self) -> None:
+        """Send what came meanwhile, once everybody who was answered at the same time has been told."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_soon(self._turn, TURNS) if self._ready else None
+
+    def _turn(self, left: int) -> None:
+        """Let those have their turn who are about to append something."""
+        if left:
+            self._next = self._loop.call_soon(self._turn, left - 1)
+        else:
+            self._send()
+
     def _count(self, change: int) -> None:
         self.pending += change
         self._counted(self.pending)
@@ -112,6 +128,12 @@ class Batches:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _failed(loop: asyncio.AbstractEventLoop, error: Exception) -> asyncio.Future[object]:
+    future: asyncio.Future[object] = loop.create_future()
+    future.set_exception(error)
+    return future
 
 
 def place_of(key: bytes | None, partitions: int) -> int:
@@ -173,6 +195,13 @@ class _Lane:
         if not tickets or tickets[-1] is not ticket:
             tickets.append(ticket)
             ticket.open += 1
+
+    def take(self) -> _Batch:
+        """The first batch, closed: what comes from now on belongs to the next one."""
+        self.under_way = True
+        batch = self.waiting.popleft()
+        batch.builder.close()
+        return batch
 
     @staticmethod
     def _fits(batch: _Batch, record: Outgoing) -> bool:

@@ -29,6 +29,8 @@ from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
+#: Bytes of a batch at most: what waits for a partition goes at once, and the brokers take twice as much as one.
+BATCH_BYTES = 512 * 1024
 #: How long a broker may take for an answer, in ms, or twice the deadline: after that nobody waits for it any more.
 REQUEST_TIMEOUT_MS = 5_000
 
@@ -177,7 +179,7 @@ class Log:
             **kafka.client_options(self._settings, request_timeout_ms=timeout),
             acks="all",
             enable_idempotence=True,
-            max_batch_size=128 * 1024,
+            max_batch_size=BATCH_BYTES,
             max_request_size=kafka.LARGEST_REQUEST,
         )
 

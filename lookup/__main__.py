@@ -16,6 +16,8 @@ from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
+#: Objects that are made before the garbage collector looks for cycles among them.
+GC_OBJECTS = 50_000
 #: Seconds that answers under way may take on SIGTERM; a listing that takes longer ends without its last line.
 DRAIN_SECONDS = 5.0
 
@@ -57,6 +59,7 @@ async def work(settings: Settings) -> None:
             settings.lookup_port,
             shutdown_timeout=DRAIN_SECONDS,
         )
+        service.collect_seldom(GC_OBJECTS)
         try:
             await follower.run()
         finally:

@@ -227,9 +227,14 @@ def address(given: str) -> str | None:
     Tags ("+news") stay: whether they are one mailbox is the receiving host's business.
     Idempotent: address(address(x)) == address(x).
     """
-    text = unicodedata.normalize("NFC", given.strip().lower())
+    text = given.strip().lower()
+    if text.isascii():  # as most are, and then each character is an octet
+        octets = len(text)
+    else:
+        text = unicodedata.normalize("NFC", text)
+        octets = len(text.encode(errors="replace"))
     local, at, domain = text.rpartition("@")
-    plausible = at and local and domain and len(text.encode(errors="replace")) <= LONGEST_ADDRESS
+    plausible = at and local and domain and octets <= LONGEST_ADDRESS
     # Of all white space only the blank counts as printable.
     return text if plausible and text.isprintable() and " " not in text else None
 

@@ -6,7 +6,6 @@ A shell. Faust brings the consumer group; lanes bring state, exactly once and th
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,9 @@ log = structlog.get_logger(__name__)
 #: Bytes and records of one fetch: larger ones are faster until they hold up the other partitions.
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 8_000
+#: Objects that are made before the garbage collector looks for cycles among them. Tens of thousands of records in
+#: memory are normal and hold none: with its defaults it walked all of them again and again, a fifth of the time.
+GC_OBJECTS = 200_000
 #: At the latest a member learns with its next heartbeat that the group rebalances, and all others wait for it.
 HEARTBEAT_SECONDS = 0.5
 #: How long leaving the group may take at the end, in seconds; the promise does not depend on it.
@@ -54,7 +56,7 @@ async def main(settings: Settings) -> None:
     site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers)
     lanes = Lanes(site)
     site.folder.mkdir(parents=True, exist_ok=True)
-    _collect_seldom()
+    service.collect_seldom(GC_OBJECTS)
     app = build(site, lanes)
     async with Watch(site, lanes, app) as watch:
         web_app = web.Application()
@@ -70,16 +72,6 @@ async def _look_around(settings: Settings) -> tuple[Topics, str]:
     topics = await kafka.require_topics(settings)
     await kafka.require_group(settings, "processor")
     return topics, await kafka.cluster_id(settings)
-
-
-def _collect_seldom() -> None:
-    """Tell the garbage collector that tens of thousands of records in memory are normal, and hold no cycles.
-
-    With its defaults it walks all of them again and again: a fifth of the processor's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
 
 
 def build(site: Site, lanes: Lanes) -> BatchApp:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ingress import log as module
 from ingress.accept import Outgoing
 from ingress.app import require_room
+from ingress.batches import TURNS
 from ingress.log import Log
 from pipeline import topics
 from pipeline.errors import ConfigError, KafkaUnavailable
@@ -88,7 +89,7 @@ def log(**changes: object) -> tuple[Log, FakeProducer]:
 
 
 async def turn() -> None:
-    for _ in range(5):
+    for _ in range(3 * TURNS):
         await asyncio.sleep(0)
 
 
