@@ -21,6 +21,8 @@ _TYPES = [name for name, share in SHARES.items() for _ in range(share)]
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 #: Events in a file at least, and deliveries, where those are large.
 EVENTS, DELIVERIES = 20_000, 64
+#: Where NexusProMail posts.
+PATH = b"/webhooks/email"
 
 
 def identity(number: int) -> str:
@@ -67,9 +69,9 @@ def deliveries(size: int | None) -> Iterator[bytes]:
 
 
 def write(path: Path, size: int | None, secret: str) -> Path:
-    """A file for wrk.lua, unless it is there: a line per delivery, its signature, a tab and its body."""
+    """A file for wrk.lua, unless it is there: a line per delivery."""
     if not path.exists():
         with path.open("wb") as file:
             for body in deliveries(size):
-                file.write(signature(body, secret).encode() + b"\t" + body + b"\n")
+                file.write(b"%b\t%b\t%b\n" % (PATH, signature(body, secret).encode(), body))
     return path

@@ -9,8 +9,6 @@ By itself: `python -m bench.lookup --quick --rounds 1 --only postlog`.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,18 +21,16 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from bench import alone, own_topics, redis, rows, tools
+from bench import alone, own_topics, peer, redis, rows, tools, wrk
 from bench.results import Figures
 from bench.stand import Stand, Wrong
-from console import processes
 from pipeline import kafka, suppression
 from pipeline.settings import Settings
 from pipeline.suppression import Facts, Span, Suppression
-from tests.e2e.system import running, until
+from tests.e2e.system import running
 
 SECTION = "lookup"
 PEERS = tools.PEERS / "lookup"
-SCRIPT = Path(__file__).with_name("lookup_wrk.lua")
 #: Addresses on the list; different ones that are asked, half of them on it; and in one check.
 LISTED, ASKED, CHECKED = 300_000, 20_000, 1_000
 #: Addresses that are checked before anything is timed: as many of those that are on the list as of others.
@@ -43,28 +39,10 @@ CONNECTIONS = 64
 #: Seconds.
 WARM_UP = 1.0
 SECONDS, QUICK_SECONDS = 4.0, 3.0
-#: Seconds an answer may take, and wrk for ending.
+#: Seconds an answer may take, and filling.
 _ANSWER, _PATIENCE = 10, 60.0
 #: When the addresses were put on the list, ms.
 _SINCE = 1_760_000_000_000
-_MARK = "measured "
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """What came back.
-
-    requests  answered at all, in `seconds`
-    refused   of these, answered 400 or above
-    broken    connections or answers that failed or took too long
-    p50, p99  percentiles of what answers took, in ms
-    """
-
-    requests: int
-    seconds: float
-    refused: int
-    broken: int
-    p50: float
-    p99: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +65,9 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of question: method, path and file as lookup_wrk.lua takes them; addresses in each."""
+    """One kind of question: a file of them for wrk.lua; addresses in each."""
 
     name: str
-    method: str
-    path: str
     file: Path
     addresses: int = 1
 
@@ -117,26 +93,16 @@ def cases(folder: Path) -> list[Case]:
     """The questions, written to files."""
     addresses = asked()
     one, many = folder / "addresses", folder / "checks"
-    one.write_text("".join(f"{address}\n" for address in addresses))
+    one.write_text("".join(f"/suppressions/{address}\t\t\n" for address in addresses))
     parts = [addresses[start : start + CHECKED] for start in range(0, ASKED, CHECKED)]
-    many.write_bytes(b"".join(msgspec.json.encode({"emails": part}) + b"\n" for part in parts))
-    return [
-        Case("GET one", "GET", "/suppressions/", one),
-        Case(f"check {CHECKED:,} addresses", "POST", "/suppressions/check", many, CHECKED),
-    ]
+    check = b"/suppressions/check\t\t%b\n"
+    many.write_bytes(b"".join(check % msgspec.json.encode({"emails": part}) for part in parts))
+    return [Case("GET one", one), Case(f"check {CHECKED:,} addresses", many, CHECKED)]
 
 
-def read(output: str) -> Answered:
-    """What lookup_wrk.lua says at the end of wrk's output. Raises Wrong if it says nothing."""
-    for line in output.splitlines():
-        if line.startswith(_MARK):
-            return msgspec.json.decode(line.removeprefix(_MARK), type=Answered)
-    raise Wrong(f"wrk said no figures:\n{output[-2000:]}")
-
-
-def figures(case: Case, answered: Answered) -> Figures:
+def figures(case: Case, answered: wrk.Answered) -> Figures:
     """What is told of a case."""
-    rate = answered.requests / answered.seconds
+    rate = answered.rate
     if case.addresses == 1:
         return {"requests/s": rate, "p50 ms": answered.p50, "p99 ms": answered.p99}
     return {"requests/s": rate, "addresses/s": rate * case.addresses, "p99 ms": answered.p99}
@@ -145,7 +111,7 @@ def figures(case: Case, answered: Answered) -> Figures:
 @asynccontextmanager
 async def noop(ground: Ground) -> AsyncIterator[str]:
     """aiohttp alone."""
-    async with _peer([sys.executable, str(PEERS / "noop.py")], ground.folder) as url:
+    async with peer.listening([sys.executable, str(PEERS / "noop.py")], ground.folder) as (url, _):
         yield url
 
 
@@ -164,7 +130,8 @@ async def redis_set(ground: Ground) -> AsyncIterator[str]:
     python = str(tools.peers_python())
     with redis.running(ground.folder / "redis") as port:
         _fill_redis(port)
-        async with _peer([python, str(PEERS / "redis_set.py")], ground.folder, REDIS_PORT=str(port)) as url:
+        argv = [python, str(PEERS / "redis_set.py")]
+        async with peer.listening(argv, ground.folder, REDIS_PORT=str(port)) as (url, _):
             yield url
 
 
@@ -228,20 +195,9 @@ async def _json(http: aiohttp.ClientSession, method: str, url: str, body: bytes 
         return msgspec.json.decode(await answer.read())
 
 
-def ask(candidate: Candidate, case: Case, url: str, folder: Path, seconds: float) -> Answered:
+def ask(candidate: Candidate, case: Case, url: str, folder: Path, seconds: float) -> wrk.Answered:
     """Ask for so many whole seconds. It blocks until the end. Raises Wrong if a question was not answered 200."""
-    log = folder / "wrk.log"
-    log.unlink(missing_ok=True)
-    argv = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds:.0f}s"]
-    argv += ["--timeout", f"{_ANSWER}s", "--script", str(SCRIPT), url, "--", case.method, case.path, str(case.file)]
-    process = processes.start(argv, env={"PATH": os.environ["PATH"]}, output=log)
-    try:
-        process.wait(seconds + _PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise Wrong(f"wrk did not end within {seconds + _PATIENCE:g} s") from None
-    finally:
-        processes.stop(process, 5)
-    answered = read(log.read_text())
+    answered = wrk.run(url, case.file, folder / "wrk.log", connections=CONNECTIONS, seconds=seconds)
     if answered.refused or answered.broken or not answered.requests:
         raise Wrong(f"{candidate.name}, {case.name}: not every question was answered: {answered}")
     return answered
@@ -264,30 +220,6 @@ def _fill_redis(port: int) -> None:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=_PATIENCE)
     if done.stdout.split()[-1:] != [str(LISTED)]:
         raise Wrong(f"Redis did not take the list: {done.stdout[-500:]}{done.stderr[-500:]}")
-
-
-@asynccontextmanager
-async def _peer(argv: Sequence[str], folder: Path, **env: str) -> AsyncIterator[str]:
-    """A peer that listens; its URL."""
-    port, log = processes.free_port(), folder / "peer.log"
-    whole = {"PATH": os.environ["PATH"], "TMPDIR": str(folder), "PORT": str(port), **env}
-    process = processes.start(argv, env=whole, output=log)
-
-    async def listens() -> bool:
-        if process.poll() is not None:
-            raise SystemExit(f"{argv[-1]} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listens, f"{argv[-1]} listens")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        processes.stop(process, 10)
 
 
 if __name__ == "__main__":

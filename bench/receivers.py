@@ -5,9 +5,7 @@ What each of them kept can be counted, and read back, from Kafka or from Redis.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,12 +17,12 @@ from typing import Any, Protocol
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench import redis, tools
+from bench import peer, redis, tools
 from bench.stand import Stand
 from console import processes
 from pipeline import kafka
 from pipeline.settings import Settings
-from tests.e2e.system import PATIENCE, SECRET, System, running, until
+from tests.e2e.system import PATIENCE, SECRET, System, running
 
 PEERS = tools.PEERS / "ingress"
 
@@ -206,22 +204,5 @@ async def _system(stand: Stand, folder: Path) -> AsyncIterator[System]:
 @asynccontextmanager
 async def _peer(argv: Sequence[str], folder: Path, kept: Kept | None = None, **env: str) -> AsyncIterator[Receiver]:
     """A peer that listens; `{port}` in its command line is where."""
-    port, log = processes.free_port(), folder / "peer.log"
-    whole = {"PATH": os.environ["PATH"], "TMPDIR": str(folder), "PORT": str(port), "SECRET": SECRET, **env}
-    process = processes.start([word.replace("{port}", str(port)) for word in argv], env=whole, output=log)
-
-    async def listens() -> bool:
-        if process.poll() is not None:
-            raise SystemExit(f"{argv[-1]} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listens, f"{argv[-1]} listens")
-        yield Receiver(f"http://127.0.0.1:{port}", process.pid, kept)
-    finally:
-        processes.stop(process, 10)
+    async with peer.listening(argv, folder, SECRET=SECRET, **env) as (url, pid):
+        yield Receiver(url, pid, kept)

@@ -1,7 +1,8 @@
--- Posts the signed deliveries of a file, over and over, each thread its own share of them.
+-- Makes the requests of a file, over and over, each thread its own share of them.
 --
--- Arguments, after wrk's `--`: the file, whose lines are `signature TAB body`; wrk's threads; deliveries per second of
--- each thread, or 0 for a closed loop, in which a connection posts again once it is answered.
+-- Arguments, after wrk's `--`: the file, whose lines are `path TAB signature TAB body`, a GET where the body is empty;
+-- wrk's threads; requests per second of each thread, or 0 for a closed loop, in which a connection asks again once it
+-- is answered.
 --
 -- A rate is kept by one schedule for all connections of a thread: exponential gaps, as among senders who do not know
 -- of each other. Whichever connection is free takes the next moment of it, at once if that is past. So deliveries come
@@ -43,12 +44,13 @@ function read(file, threads)
   local found, number = {}, 0
   for line in io.lines(file) do
     if number % threads == index then
-      local tab = line:find("\t", 1, true)
-      local headers = {
-        ["Content-Type"] = "application/json",
-        ["X-NexusProMail-Signature"] = line:sub(1, tab - 1),
-      }
-      found[#found + 1] = wrk.format("POST", "/webhooks/email", headers, line:sub(tab + 1))
+      local path, signature, body = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
+      local headers = { ["Content-Type"] = "application/json", ["X-NexusProMail-Signature"] = signature }
+      if body == "" then
+        found[#found + 1] = wrk.format("GET", path)
+      else
+        found[#found + 1] = wrk.format("POST", path, headers, body)
+      end
     end
     number = number + 1
   end

@@ -1,4 +1,4 @@
-"""How fast, and how soon, is a server's answer to posts? A run of wrk with wrk.lua.
+"""How fast, and how soon, does a server answer? A run of wrk with wrk.lua.
 
 wrk counts what a server that stalls kept from being posted, too: a latency above twice a connection's mean time from
 post to post counts as several. So percentiles are no better than a sender would find them.
@@ -54,13 +54,13 @@ def read(output: str) -> Answered:
     raise Wrong(f"wrk said no figures:\n{output[-2000:]}")
 
 
-def run(url: str, bodies: Path, log: Path, *, connections: int, seconds: float, rate: float = 0.0) -> Answered:
-    """Post the bodies for so many whole seconds: in a closed loop, or so many a second. It blocks until the end.
+def run(url: str, requests: Path, log: Path, *, connections: int, seconds: float, rate: float = 0.0) -> Answered:
+    """Make the requests of a file for so many whole seconds: in a closed loop, or so many a second. It blocks.
 
     log  file for what wrk says
     """
     argv = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
-    argv += ["--timeout", f"{TIMEOUT}s", "--script", str(SCRIPT), url, "--", str(bodies), "1", f"{rate:.3f}"]
+    argv += ["--timeout", f"{TIMEOUT}s", "--script", str(SCRIPT), url, "--", str(requests), "1", f"{rate:.3f}"]
     log.unlink(missing_ok=True)
     process = processes.start(argv, env={"PATH": os.environ["PATH"]}, output=log)
     try:

@@ -43,11 +43,11 @@ def test_every_delivery_carries_a_signature_that_the_ingress_takes(size: int | N
         signatures.hmac_sha256_hex(body, signature=bodies.signature(body, "another"), secrets=[SECRET.encode()])
 
 
-def test_a_file_holds_a_signature_a_tab_and_a_body_a_line(tmp_path: Path) -> None:
+def test_a_file_holds_a_path_a_signature_and_a_body_a_line(tmp_path: Path) -> None:
     lines = bodies.write(tmp_path / "bodies", None, SECRET).read_bytes().splitlines()
     assert len(lines) >= 20_000
-    signature, body = lines[7].split(b"\t")
-    assert body == bodies.event(7)
+    path, signature, body = lines[7].split(b"\t")
+    assert (path, body) == (bodies.PATH, bodies.event(7))
     signatures.hmac_sha256_hex(body, signature=signature.decode(), secrets=[SECRET.encode()])
 
 

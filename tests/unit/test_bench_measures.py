@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from bench import end_to_end, exchange, lookup, machine, rows, state
 from bench.load import Probed, Sent
-from bench.stand import Wrong
 from processor import dedup
 
 NOW = 1_760_000_000_000
@@ -18,11 +16,6 @@ def test_half_of_the_addresses_that_are_asked_are_on_the_list() -> None:
     asked = lookup.asked()
     assert len(asked) == len(set(asked)) == lookup.ASKED
     assert [address in on_the_list for address in asked] == [True, False] * (lookup.ASKED // 2)
-
-
-def test_wrk_that_says_nothing_is_wrong() -> None:
-    with pytest.raises(Wrong):
-        lookup.read("unable to connect\n")
 
 
 def test_an_answer_is_read_once_it_is_all_there() -> None:
