@@ -130,7 +130,7 @@ PROMISES = {
     "in memory, synced to disk within a second",
     "Bull worker (Node)": "a job of a stalled worker runs again, but its id may be marked by then, which loses the "
     "effect; all is in memory, synced to disk within a second",
-    "Redis SISMEMBER": "one command of a set in memory, without HTTP and without saying why an address is suppressed",
+    "Redis SISMEMBER": "one command of a set in memory, behind the same HTTP server, without saying why",
 }
 
 

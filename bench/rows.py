@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
 from pipeline import kafka
+from pipeline.contract import partition_of
 from pipeline.settings import Settings
 from pipeline.topics import Topic
 
@@ -46,7 +46,7 @@ def shared_out(rows: Iterable[Row], partitions: int) -> list[list[Row]]:
     """The rows by partition, as every producer of ours chooses it: by the key."""
     shares: list[list[Row]] = [[] for _ in range(partitions)]
     for row in rows:
-        shares[(murmur2(row[0]) & 0x7FFFFFFF) % partitions].append(row)
+        shares[partition_of(row[0], partitions)].append(row)
     return shares
 
 
