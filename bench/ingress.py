@@ -33,6 +33,8 @@ LIMIT = "aiohttp no-op"
 #: Seconds.
 WARM_UP = 1.0
 SECONDS, QUICK_SECONDS = 4.0, 3.0
+#: Seconds of deliveries until a broker that has just started answers as fast as it will.
+KAFKA_SECONDS = 12.0
 #: Of what it answers with 64 connections.
 LOAD = 0.6
 #: Deliveries, and events of one delivery, that are checked before anything is timed.
@@ -100,6 +102,7 @@ async def measure(stand: Stand) -> None:
     """Measure all candidates in turns. Raises Wrong for the first that does not do what it should."""
     candidates = [c for c in CANDIDATES if stand.wants(c.name) and (c.quick or not stand.quick)]
     tools.require("wrk", *{program for candidate in candidates for program in candidate.needs})
+    await _warm_up(stand)
     for number in range(stand.rounds):
         for candidate in candidates:
             await _round(stand, candidate, number, cases(candidate, quick=stand.quick))
@@ -110,6 +113,14 @@ async def measure(stand: Stand) -> None:
         for candidate in candidates:
             rate = found[SECTION, BASE.name, candidate.name]["requests/s"] * LOAD
             await _round(stand, candidate, number, [replace(STEADY, rate=rate)])
+
+
+async def _warm_up(stand: Stand) -> None:
+    """Let Kafka compile what it runs all the time, which no candidate should have to wait for."""
+    postlog = next(candidate for candidate in CANDIDATES if candidate.name == "postlog")
+    with tempfile.TemporaryDirectory(prefix="ingress-", dir=stand.folder) as name:
+        async with postlog.start(stand, Path(name)) as receiver:
+            _post(stand, receiver, BASE, Path(name), KAFKA_SECONDS)
 
 
 async def _round(stand: Stand, candidate: Candidate, number: int, wanted: Sequence[Case]) -> None:
