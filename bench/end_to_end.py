@@ -34,6 +34,8 @@ SECTION, CANDIDATE = "end to end", "postlog"
 RATES, QUICK_RATES = (500, 2_000, 5_000), (500, 2_000)
 #: Of these, probes: so few that asking about them is no load.
 PROBES = 25
+#: Share of the rate that must have been reached.
+REACHED = 0.95
 #: Seconds.
 SECONDS, QUICK_SECONDS = 10.0, 5.0
 WARM_UP, WARM_UP_RATE = 3.0, 500
@@ -117,17 +119,19 @@ async def _load(system: System, services: list[Service], folder: Path, rate: int
     if probed.lost or len(probed.waited) != round(PROBES * seconds):
         raise Wrong(f"{rate:,} events/s: {probed.lost} of {round(PROBES * seconds)} bounces did not suppress")
     await system.caught_up(_LEFT)
-    return figures_of(sent, probed)
+    return figures_of(sent, probed, rate)
 
 
-def figures_of(sent: Sent, probed: Probed) -> Figures:
-    """What is told. The rate is what was really answered, probes included: one that is too low has no latency."""
+def figures_of(sent: Sent, probed: Probed, rate: float) -> Figures:
+    """What is told. The rate is what was really answered, probes included; if it is too low, there is no latency.
+
+    A sender waits for a free connection, so a system that is behind is posted less to.
+    """
+    reached = sent.statuses[200] / sent.seconds + PROBES
+    if reached < REACHED * rate:
+        return {"events/s": reached}
     waited = sorted(probed.waited)
-    return {
-        "p50 ms": waited[len(waited) // 2],
-        "p99 ms": waited[int(len(waited) * 0.99)],
-        "events/s": sent.statuses[200] / sent.seconds + PROBES,
-    }
+    return {"p50 ms": waited[len(waited) // 2], "p99 ms": waited[int(len(waited) * 0.99)], "events/s": reached}
 
 
 @asynccontextmanager

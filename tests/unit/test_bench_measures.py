@@ -43,9 +43,13 @@ def test_rows_are_shared_out_by_their_keys() -> None:
 
 
 def test_the_rate_that_is_told_counts_probes_too() -> None:
-    found = end_to_end.figures_of(Sent({200: 4750}, 10.0), Probed([3.0, 1.0, 2.0], 0))
+    found = end_to_end.figures_of(Sent({200: 4750}, 10.0), Probed([3.0, 1.0, 2.0], 0), 500)
     assert found["events/s"] == 475 + end_to_end.PROBES
     assert (found["p50 ms"], found["p99 ms"]) == (2.0, 3.0)
+
+
+def test_a_rate_that_was_not_reached_has_no_latency() -> None:
+    assert end_to_end.figures_of(Sent({200: 4000}, 10.0), Probed([3.0, 1.0, 2.0], 0), 500).keys() == {"events/s"}
 
 
 def test_what_a_sender_says_is_read_back() -> None:
