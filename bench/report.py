@@ -160,7 +160,7 @@ def document(run: Run) -> str:
 _QUICK = "**A quick run**: small inputs and few seconds each, good for a look at the ratios only.\n"
 _AGAIN = """\
 ```sh
-make bench                                              # everything; hours
+make bench                                              # everything; half an hour
 make bench-quick                                        # small inputs; minutes
 python -m bench --sections lookup,idle --rounds 5       # some of it
 python -m bench --from .data/bench.json --write         # this page again, without measuring
