@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from bench.fill import forget
 from console import processes
 from pipeline import kafka
 from pipeline.settings import Settings
@@ -18,5 +19,4 @@ async def created(bootstrap: str, name: str) -> AsyncIterator[Settings]:
     try:
         yield settings
     finally:
-        async with kafka.admin(settings) as client:
-            await client.delete_topics([topic.name for topic in kafka.topics_of(settings).all()])
+        await forget(settings)

@@ -142,9 +142,8 @@ class Ingress:
         self._log = written
         self._methods: dict[str, tuple[str, ...]] = {}
         self._sparing = Sparing(log)
-        self._events: dict[
-            tuple[str, str], Any
-        ] = {}  # counters by their labels: looking one up costs more than counting
+        # Counters by their labels: looking one up costs more than counting.
+        self._events: dict[tuple[str, str], Any] = {}
 
     def routes(self, providers: list[tuple[Provider, Secrets]]) -> web.Application:
         """The web application: a route per provider, health and metrics."""
