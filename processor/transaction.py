@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidTxnState, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import kafka
@@ -64,10 +64,13 @@ class Transactions:
         """
         try:
             async with self._producer.transaction():
-                sent = await self._send_all(rows)
-                ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
-                if source:
-                    await self._producer.send_offsets_to_transaction(source, self._group)
+                try:
+                    sent = await self._send_all(rows)
+                    ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
+                    if source:
+                        await self._producer.send_offsets_to_transaction(source, self._group)
+                except (IllegalOperation, InvalidTxnState) as error:
+                    raise self._failure() or error from None
         except ProducerFenced:
             raise Fenced(
                 f"partition {self._number} has another owner now, or Kafka ended our transaction after "
@@ -76,18 +79,20 @@ class Transactions:
         return {topic: end for topic, end in zip(sent, ends, strict=True) if end is not None}
 
     async def _send_all(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Sent]]:
-        sent: dict[str, list[Sent]] = {topic: [] for topic, several in rows.items() if several}
-        try:
-            for topic, batches in sent.items():
-                await self._send(topic, rows[topic], batches)
-        except IllegalOperation:
-            # The transaction has failed meanwhile, which says nothing: what was sent before knows why.
-            await asyncio.gather(*[future for batches in sent.values() for future, _ in batches])
-            raise
-        return sent
+        return {topic: await self._send(topic, several) for topic, several in rows.items() if several}
 
-    async def _send(self, topic: str, rows: Sequence[Row], sent: list[Sent]) -> None:
-        """Hand rows to the producer, in order, without waiting for their acknowledgement; sent takes each batch."""
+    def _failure(self) -> BaseException | None:
+        """What made the transaction fail, where an error only says that it has failed.
+
+        A topic that we may not write to ends the transaction; what is written after that, or was on its way, is
+        refused for want of one. aiokafka tells the reason to nobody but who waits for the transaction's end.
+        """
+        end = self._producer._txn_manager.wait_for_transaction_end()
+        return end.exception() if end.done() else None
+
+    async def _send(self, topic: str, rows: Sequence[Row]) -> list[Sent]:
+        """Hand rows to the producer, in order, without waiting for their acknowledgement."""
+        sent = []
         builder = self._producer.create_batch()
         for key, value, headers in rows:
             if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
@@ -95,6 +100,7 @@ class Transactions:
                 builder = self._producer.create_batch()
                 builder.append(key=key, value=value, timestamp=None, headers=headers)
         sent.append(await self._send_batch(topic, builder))
+        return sent
 
     async def _send_batch(self, topic: str, builder: Any) -> Sent:
         builder.close()
