@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -73,7 +74,7 @@ async def main(settings: Settings) -> None:
             app.routes(providers),
             settings.ingress_host,
             settings.ingress_port,
-            reuse_port=bool(settings.prometheus_multiproc_dir),
+            listener=socket.socket(fileno=settings.ingress_listen_fd) if settings.ingress_listen_fd >= 0 else None,
             make=partial(Runner, door=door),
             keepalive_timeout=IDLE_SECONDS,
             shutdown_timeout=settings.ingress_drain_seconds,

@@ -1,8 +1,9 @@
 """Several ingress processes on one port.
 
-The parent holds the port (SO_REUSEPORT) and serves nothing; the kernel spreads connections over its children. A child
-that ends is started again; one that refuses its configuration ends all. SIGHUP replaces them one after the other, for
-a new release: each by one that listens before it goes.
+The parent holds a listening socket per child, all on one port (SO_REUSEPORT), and serves nothing; the kernel spreads
+connections over the sockets. They stay open when a child goes: a connection that it has not accepted waits for the
+next one instead of being reset. A child that ends is started again; one that refuses its configuration ends all.
+SIGHUP replaces them one after the other, for a new release: each by one that listens before it goes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import multiprocess
@@ -30,6 +33,16 @@ log = structlog.get_logger(__name__)
 TICK, RESTART_PAUSE = 0.2, 1.0
 #: Seconds that a child may take to end, besides those for what is in flight.
 STOP_SECONDS = 5.0
+#: Connections that may wait for a child to accept them.
+BACKLOG = 1024
+
+
+@dataclass(slots=True)
+class Slot:
+    """One socket on the port, and the child that takes its connections."""
+
+    listener: socket.socket
+    child: subprocess.Popen[bytes]
 
 
 async def main(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -42,41 +55,37 @@ async def main(settings: Settings, environ: Mapping[str, str]) -> None:
     stop = await service.stop_requested()
     replace = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, replace.set)
-    with tempfile.TemporaryDirectory(prefix="postlog-ingress-") as folder, _reserved(settings) as port:
-        env = {
-            **environ,
-            "INGRESS_WORKERS": "1",
-            "INGRESS_PORT": str(port.getsockname()[1]),
-            "PROMETHEUS_MULTIPROC_DIR": folder,
-        }
-        children = [_start(env) for _ in range(settings.ingress_workers)]
+    with tempfile.TemporaryDirectory(prefix="postlog-ingress-") as folder, ExitStack() as open_sockets:
+        env = {**environ, "INGRESS_WORKERS": "1", "PROMETHEUS_MULTIPROC_DIR": folder}
+        listeners = [open_sockets.enter_context(listener) for listener in _listeners(settings)]
+        slots = [Slot(listener, _start(env, listener)) for listener in listeners]
         try:
             while not stop.is_set():
-                for number, child in enumerate(children):
-                    children[number] = await _alive(child, env)
+                for slot in slots:
+                    await _keep_alive(slot, env)
                 if replace.is_set():
                     replace.clear()
-                    await _replace(children, env, settings, stop)
+                    await _replace(slots, env, settings, stop)
                 await _wait(stop, TICK)
         finally:
-            for child in children:
-                child.terminate()
+            for slot in slots:
+                slot.child.terminate()
             # Longer than a child's own drain: it ends by itself unless it hangs.
-            await asyncio.to_thread(_end, children, settings.ingress_drain_seconds + STOP_SECONDS)
+            seconds = settings.ingress_drain_seconds + STOP_SECONDS
+            await asyncio.to_thread(_end, [slot.child for slot in slots], seconds)
 
 
-async def _replace(
-    children: list[subprocess.Popen[bytes]], env: Mapping[str, str], settings: Settings, stop: asyncio.Event
-) -> None:
+async def _replace(slots: Sequence[Slot], env: Mapping[str, str], settings: Settings, stop: asyncio.Event) -> None:
     """Replace the children one after the other. Where a new one does not start, the rest stay."""
-    for number, former in enumerate(children):
+    for slot in slots:
+        former = slot.child
         if settings.ingress_spool_dir:
             # What it has spooled goes to who takes its place.
             await _stopped(former, settings)
-        new = await _started(env, stop)
+        new = await _started(env, slot.listener, stop)
         if new is None:
             return
-        children[number] = new
+        slot.child = new
         await _stopped(former, settings)
         _forget(former, env)
         log.info("ingress process replaced", former=former.pid, pid=new.pid)
@@ -87,10 +96,12 @@ async def _stopped(child: subprocess.Popen[bytes], settings: Settings) -> None:
     await asyncio.to_thread(_end, [child], settings.ingress_drain_seconds + STOP_SECONDS)
 
 
-async def _started(env: Mapping[str, str], stop: asyncio.Event) -> subprocess.Popen[bytes] | None:
+async def _started(
+    env: Mapping[str, str], listener: socket.socket, stop: asyncio.Event
+) -> subprocess.Popen[bytes] | None:
     """A new child that listens; None if it ends before it does, or we are asked to stop."""
     ours, theirs = os.pipe()
-    child = _start({**env, "INGRESS_STARTED_FD": str(theirs)}, theirs)
+    child = _start({**env, "INGRESS_STARTED_FD": str(theirs)}, listener, theirs)
     os.close(theirs)
     try:
         # The pipe is closed when the child ends: then there is nothing to read.
@@ -110,37 +121,39 @@ def _forget(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
     multiprocess.mark_process_dead(child.pid, env["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
 
 
-def _reserved(settings: Settings) -> socket.socket:
-    """A bound socket that never listens: the port stays ours while children come and go."""
-    held = socket.socket(socket.AF_INET6 if ":" in settings.ingress_host else socket.AF_INET)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        held.bind((settings.ingress_host, settings.ingress_port))
-    except OSError as error:
-        held.close()
-        raise ConfigError(
-            f"cannot listen on {settings.ingress_host}:{settings.ingress_port}: {error.strerror}. "
-            "Is it taken? Choose another INGRESS_PORT."
-        ) from None
-    return held
+def _listeners(settings: Settings) -> Iterator[socket.socket]:
+    """A listening socket for each child, all on one port."""
+    host, port = settings.ingress_host, settings.ingress_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(settings.ingress_workers):
+        try:
+            listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror}. Is it taken? Choose another INGRESS_PORT."
+            ) from None
+        port = listener.getsockname()[1]
+        yield listener
 
 
-def _start(env: Mapping[str, str], *keep_open: int) -> subprocess.Popen[bytes]:
+def _start(env: Mapping[str, str], listener: socket.socket, *keep_open: int) -> subprocess.Popen[bytes]:
+    fd = listener.fileno()
+    env = {**env, "INGRESS_LISTEN_FD": str(fd)}
     # In our process group: who ends the group of a parent that was killed ends them too.
-    return subprocess.Popen([sys.executable, "-m", "ingress"], env=dict(env), pass_fds=keep_open)
+    return subprocess.Popen([sys.executable, "-m", "ingress"], env=env, pass_fds=(fd, *keep_open))
 
 
-async def _alive(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """The child, or the one that takes its place."""
-    code = child.poll()
+async def _keep_alive(slot: Slot, env: Mapping[str, str]) -> None:
+    """Start another child where one has ended."""
+    code = slot.child.poll()
     if code is None:
-        return child
-    _forget(child, env)
+        return
+    _forget(slot.child, env)
     if code == service.REFUSED:
         raise ConfigError("an ingress process refused to start; its reason is in the line above")
-    log.error("an ingress process ended, starting another", pid=child.pid, exit_code=code)
+    log.error("an ingress process ended, starting another", pid=slot.child.pid, exit_code=code)
     await asyncio.sleep(RESTART_PAUSE)
-    return _start(env)
+    slot.child = _start(env, slot.listener)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

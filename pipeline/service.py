@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -86,18 +87,20 @@ async def serve(
     host: str,
     port: int,
     *,
-    reuse_port: bool = False,
+    listener: socket.socket | None = None,
     make: Callable[..., web.AppRunner] = web.AppRunner,
     **options: Any,
 ) -> web.AppRunner:
     """Start serving; the caller awaits `runner.cleanup()` at the end. options go to the runner that `make` makes.
+
+    listener  a socket that listens already, instead of a new one at host and port
 
     Raises ConfigError if the address cannot be had.
     """
     runner = make(app, access_log=None, handle_signals=False, **options)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)
+        site = web.SockSite(runner, listener) if listener else web.TCPSite(runner, host, port)
         await site.start()
     except OSError as error:
         await runner.cleanup()

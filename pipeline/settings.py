@@ -148,6 +148,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(description="set by the ingress for its own processes when there are several; leave it unset")
     ] = ""
 
+    ingress_listen_fd: Annotated[
+        int, Meta(description="set by the ingress for its own processes, the socket they listen on; leave it unset")
+    ] = -1
+
     ingress_started_fd: Annotated[
         int, Meta(description="set by the ingress for its own processes, to learn when they listen; leave it unset")
     ] = -1

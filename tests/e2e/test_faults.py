@@ -419,6 +419,35 @@ async def test_ingress_processes_are_replaced_without_a_delivery_that_is_not_ans
     assert ingress.stop() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_connection_that_an_ingress_process_did_not_accept_waits_for_the_next_one(
+    system: System, number: signal.Signals
+) -> None:
+    ingress = system.start("ingress", INGRESS_WORKERS="2")
+    await system.ready(ingress)
+    # The connection that `ready` was asked on is not to be used again: it is accepted.
+    async with system.http.get(f"{ingress.url}/health/live", headers={"Connection": "close"}) as answer:
+        assert answer.status == 200
+    children = psutil.Process(ingress.process.pid).children()
+    for child in children:
+        child.suspend()
+    # More than one of them gets: which it is the kernel decides.
+    bodies = [delivery(str(count), "opened", "ann@x.io") for count in range(32)]
+    posts = [asyncio.create_task(system.post(ingress, body)) for body in bodies]
+    await until(lambda: _connected(int(ingress.url.rpartition(":")[2]), 32), "all are in the queues")
+    for child in children:
+        child.send_signal(number)
+        child.resume()
+    assert await asyncio.gather(*posts) == [200] * 32
+    assert ingress.stop() == 0
+
+
+async def _connected(port: int, count: int) -> bool:
+    """Whether as many of this process's connections to the port are established."""
+    mine = [other for other in psutil.Process().net_connections("tcp") if other.raddr and other.raddr.port == port]
+    return [each.status for each in mine].count(psutil.CONN_ESTABLISHED) >= count
+
+
 async def _kept(system: System, count: int) -> bool:
     return len({event["id"] for event in await system.events()}) == count
 
