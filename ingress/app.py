@@ -19,16 +19,16 @@ from aiohttp import web
 
 from ingress import accept, metrics
 from ingress.accept import Outgoing
-from ingress.accepted import Accepted, fits
 from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
 from ingress.sources import Sources
-from pipeline import access, contract, kafka, secrets, service
+from pipeline import access, contract, kafka, ready, secrets, service
 from pipeline.access import Access
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
 from pipeline.logs import Sparing
+from pipeline.ready import Ready
 from pipeline.secrets import Secrets
 from pipeline.service import Health
 from pipeline.settings import Settings
@@ -178,7 +178,7 @@ class Ingress:
     def _handler(
         self, provider: Provider, secrets: Secrets
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        accepted = Accepted(provider.answers.accepted)
+        accepted = Ready(provider.answers.accepted)
         counted = {outcome: metrics.DELIVERIES.labels(provider.name, outcome) for outcome in metrics.OUTCOMES}
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -188,8 +188,8 @@ class Ingress:
             if outcome in UNPROVEN:
                 self._door.refused(request)
             counted[outcome].inc()
-            if outcome == "accepted" and not self.draining and fits(request):
-                return accepted
+            if outcome == "accepted" and not self.draining and ready.fits(request):
+                return accepted.send(request)
             response = _response(reply)
             if self.draining:
                 response.force_close()

@@ -27,8 +27,9 @@ from lookup import answers, questions
 from lookup.answers import Verdict
 from lookup.questions import Listing, Refused
 from lookup.store import Store
-from pipeline import contract, service
+from pipeline import contract, ready, service
 from pipeline.access import Access
+from pipeline.ready import Ready
 from pipeline.service import Health
 
 #: Rows or addresses handled before the other requests have their turn: about a millisecond.
@@ -74,6 +75,7 @@ class Api:
     def __init__(self, store: Store, follower: Following) -> None:
         self._store = store
         self._follower = follower
+        self._known = Ready(200, "application/json")
 
     def route(self, name: str, handler: Handler) -> Handler:
         """The handler, asked only when the list is whole, and counted."""
@@ -92,12 +94,14 @@ class Api:
 
         return handle
 
-    async def one(self, request: web.Request) -> web.Response:
+    async def one(self, request: web.Request) -> web.StreamResponse:
         """What is known about one address."""
         email = questions.address(request.match_info["email"], request.raw_path)
         if isinstance(email, Refused):
             return refusal(email)
         status, body = answers.body(email, self._store.get(email.encode()))
+        if status == 200 and ready.fits(request):
+            return self._known.send(request, body)
         return web.Response(body=body, status=status, content_type="application/json")
 
     async def check(self, request: web.Request) -> web.Response:
