@@ -24,7 +24,7 @@ from pipeline.settings import Settings
 from pipeline.topics import Topic
 from tests.e2e.system import until
 
-#: Letters at the end of an events topic's name, which bound the rounds.
+#: Letters at the end of an events topic's name, which bound how many postlogs may read it.
 LETTERS = 24
 
 
@@ -67,7 +67,10 @@ class Input:
             yield contract.encode(self.right.make(self.load, number))
 
     def settings(self, number: int, folder: Path) -> Settings:
-        """Settings of a postlog for this round that reads the topic; its topics.yaml is written to the folder."""
+        """Settings of the number-th postlog that reads the topic; its topics.yaml is written to the folder.
+
+        number  1 to LETTERS - 1
+        """
         prefix = self.topic[: len(self.topic) - LETTERS + number]
         document = yaml.safe_load(rules.default_file().read_text())
         document["topics"]["events"]["name"] = self.topic.removeprefix(prefix)

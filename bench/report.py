@@ -53,10 +53,11 @@ SECTIONS = (
     Section(
         "processor",
         "Processor: events applied",
-        "A topic, or the peer's queue, is filled first; then one process applies it: duplicates within 48 h are "
+        "A topic, or the peer's queue, is filled first; then it is applied: duplicates within 48 h are "
         "dropped and the list of suppressed addresses is kept. The clock runs from the first event that is seen done "
         "to the last one, starting is not counted; then the outcome is compared with what the events say. Slow "
-        "candidates get only the first events of the load, since it is rates that are compared.",
+        "candidates get only the first events of the load, since it is rates that are compared. Kafka Streams has a "
+        "thread for each core, so postlog is measured with a process for each core as well.",
         base="postlog",
         heads=("events/s",),
     ),
@@ -113,6 +114,8 @@ NOTES = """\
 PROMISES = {
     "postlog": "200 when all in-sync replicas in Kafka have it; effects, state and offset in one transaction: "
     "exactly once, replayable for 14 days",
+    "postlog (2 processes)": "as postlog: they share the partitions out; that, and the copies of each "
+    "other's lanes that are kept for a takeover, are counted",
     "aiohttp no-op": "nothing is kept: the ceiling of this HTTP server",
     "raw aiokafka": "200 when all in-sync replicas in Kafka have it, after the signature; no schema, no fingerprint, "
     "no dead letters, no bounds",

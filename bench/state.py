@@ -79,7 +79,7 @@ async def _measured(system: System, ids: int, events: int) -> Figures:
     _stop(service.stop())
     await fill(system.settings, system.topics, Load(events), make=_later)
     service.restart()
-    figures = await watch(service.process, functools.partial(processed_by, system, service), events)
+    figures = await watch([service.process], functools.partial(processed_by, system, service), events)
     await system.caught_up()
     lost = events + FIRST + ids - events // 10 - len(await system.markers()) if ids <= 1_000_000 else 0
     if lost:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +66,11 @@ class Task:
     number: int
 
 
-async def watch(process: subprocess.Popen[bytes], processed: Callable[[], Awaitable[int]], events: int) -> Figures:
-    """Speed, CPU time and peak memory of a process and its children while it processes that many events."""
-    meter = Meter(process.pid)
+async def watch(
+    workers: Sequence[subprocess.Popen[bytes]], processed: Callable[[], Awaitable[int]], events: int
+) -> Figures:
+    """Speed, CPU time and peak memory of processes and their children while they process that many events."""
+    meter = Meter(*[process.pid for process in workers])
     first: tuple[int, float, float] | None = None
     latest, moved = 0, time.monotonic()
     while True:
@@ -79,7 +81,7 @@ async def watch(process: subprocess.Popen[bytes], processed: Callable[[], Awaita
             return {**_speed(events, first, now, cpu), "MB": meter.peak / 2**20}
         if done > latest:
             latest, moved = done, time.monotonic()
-        if process.poll() is not None:
+        if any(process.poll() is not None for process in workers):
             raise Wrong(f"it ended after {done:,} of {events:,} events")
         if time.monotonic() - moved > PATIENCE:
             raise Wrong(f"it has made no progress for {PATIENCE:g} s after {done:,} of {events:,} events")
@@ -97,24 +99,38 @@ def _speed(events: int, first: tuple[int, float, float], now: float, cpu: float)
 # --- postlog
 
 
-async def postlog(task: Task) -> Figures:
-    """The whole processor, with all that it does besides."""
+async def postlog(task: Task, count: int = 1) -> Figures:
+    """The whole processor, with all that it does besides; `count` processes of it share the partitions out."""
     given = await task.inputs.topic(task.events)
-    settings = given.settings(task.number + 1, task.folder)
+    settings = given.settings(2 * task.number + count, task.folder)  # a group and topics of nobody else
     await kafka.apply(settings)
     async with running(settings, task.folder) as system:
-        service = system.start("processor", TOPICS_FILE=settings.topics_file)
-        with explained(service.log):
-            figures = await watch(service.process, functools.partial(processed_by, system, service), task.events)
-        processes.stop(service.process, STOPPING)
+        services = [system.start("processor", TOPICS_FILE=settings.topics_file) for _ in range(count)]
+        workers = [service.process for service in services]
+        with ExitStack() as stack:
+            for service in services:
+                stack.enter_context(explained(service.log))
+            figures = await watch(workers, functools.partial(processed_by, system, *services), task.events)
+        for worker in workers:
+            processes.stop(worker, STOPPING)
         await _check_postlog(system, given)
         topics = system.topics
         changelogs = {topic.name for topic in (topics.seen, topics.suppressions, topics.calls, topics.incidents)}
-        return figures | await _bytes(settings, task.events, service.state, changelogs.__contains__)
+        states = [service.state for service in services]
+        return figures | await _bytes(settings, task.events, states, changelogs.__contains__)
 
 
-async def processed_by(system: System, service: Service) -> int:
-    """Records that a processor is done with; 0 while it does not answer."""
+async def postlog_twice(task: Task) -> Figures:
+    """Two processes of it, one for each core, as Kafka Streams gets two threads."""
+    return await postlog(task, 2)
+
+
+async def processed_by(system: System, *services: Service) -> int:
+    """Records that processors are done with; one that does not answer has done nothing."""
+    return sum(await asyncio.gather(*[_processed_by(system, service) for service in services]))
+
+
+async def _processed_by(system: System, service: Service) -> int:
     try:
         async with system.http.get(f"{service.url}/metrics") as answer:
             families = text_string_to_metric_families(await answer.text())
@@ -196,12 +212,12 @@ async def _peer(task: Task, argv: Sequence[str], changelogs: Sequence[str] = (),
         **env,
     }
     with started(task, argv, whole, log) as process:
-        figures = await watch(process, functools.partial(_told, log, 0), task.events)
+        figures = await watch([process], functools.partial(_told, log, 0), task.events)
         processes.stop(process, STOPPING)
         _compare_unique(await _told(log, 1), given)
         published = await inputs.read(settings, msgspec.structs.replace(like, name=changes))
         _compare({key.decode() for key, has_value in published if has_value}, given)
-    return figures | await _bytes(settings, task.events, state, functools.partial(_is_changelog, task.name))
+    return figures | await _bytes(settings, task.events, [state], functools.partial(_is_changelog, task.name))
 
 
 # --- peers on Redis
@@ -241,7 +257,7 @@ async def _redis_peer(task: Task, given: Input, port: int, argv: Sequence[str]) 
     server, log = Meter(int(told["process_id"])), task.folder / "peer.log"
     cpu = server.look()
     with started(task, argv, {"REDIS_PORT": str(port)}, log) as process:
-        figures = await watch(process, functools.partial(_told, log, 0), task.events)
+        figures = await watch([process], functools.partial(_told, log, 0), task.events)
         used = (server.look() - cpu) / task.events * 1e6
         processes.stop(process, STOPPING)
     markers = len(_redis(port, "--scan", "--pattern", "seen:*").split())
@@ -303,10 +319,12 @@ def _is_changelog(application: str, topic: str) -> bool:
     return application in topic and "changelog" in topic
 
 
-async def _bytes(settings: Settings, events: int, state: Path, is_changelog: Callable[[str], bool]) -> Figures:
+async def _bytes(
+    settings: Settings, events: int, states: Sequence[Path], is_changelog: Callable[[str], bool]
+) -> Figures:
     topics = await sizes.of_topics(settings)
     return {
-        "disk B/event": sizes.of_folder(state) / events,
+        "disk B/event": sum(map(sizes.of_folder, states)) / events,
         "changelog B/event": sum(size for name, size in topics.items() if is_changelog(name)) / events,
     }
 

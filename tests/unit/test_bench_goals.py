@@ -61,7 +61,9 @@ def test_processors_are_compared_also_if_a_slow_one_got_fewer_events() -> None:
         ("processor", "2 million events", "postlog"): {"events/s": 60_000.0},
         ("processor", "40,000 events", "stock Faust"): {"events/s": 1_500.0},
     }
-    assert judged(found, "Processor", "stock Faust").told == "40.0 × stock Faust"
+    assert judged(found, "Processor", "stock Faust").told == "40.0 × stock Faust (1 process)"
+    found["processor", "2 million events", "postlog (2 processes)"] = {"events/s": 75_000.0}
+    assert judged(found, "Processor", "stock Faust").told == "50.0 × stock Faust (2 processes)"
 
 
 def test_the_largest_state_counts_and_is_named() -> None:
