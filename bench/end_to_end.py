@@ -23,6 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from bench import alone, own_topics
+from bench.goals import REACHED
 from bench.load import MARK, PATIENCE, READY, Probed, Sent
 from bench.results import Figures
 from bench.stand import Stand, Wrong
@@ -34,8 +35,6 @@ SECTION, CANDIDATE = "end to end", "postlog"
 RATES, QUICK_RATES = (500, 2_000, 5_000), (500, 2_000)
 #: Of these, probes: so few that asking about them is no load.
 PROBES = 25
-#: Share of the rate that must have been reached.
-REACHED = 0.95
 #: Seconds.
 SECONDS, QUICK_SECONDS = 10.0, 5.0
 WARM_UP, WARM_UP_RATE = 3.0, 500
