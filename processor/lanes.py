@@ -1,8 +1,8 @@
 """The lanes this process owns, and what waits for each.
 
-A shell. A free lane takes everything that waits for it into its next transaction: that costs the same for one record
-or thousands, so batches grow with the backlog and shrink to nothing when idle. The first lane that fails ends the
-process; nothing of its batch is committed.
+A shell. A lane whose turn it is takes everything that waits for it into its next transaction: that costs the same
+for one record or thousands, so batches grow with the backlog and shrink to nothing when idle. The first lane that
+fails ends the process; nothing of its batch is committed.
 
 When the group shares its partitions out anew, lanes go on with what waits here: the fence protects them, not the
 group. Only those that move are closed, and what their new owners did before is no failure of ours.
@@ -25,6 +25,7 @@ from processor.guard import Guard
 from processor.lane import Lane
 from processor.site import Site
 from processor.standby import Standbys
+from processor.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class Lanes:
         self._moving = False
         self._room = asyncio.Event()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._turns = Turns()
 
     @property
     def all(self) -> list[Lane]:
@@ -111,7 +113,7 @@ class Lanes:
         """A lane that came back waits until it has been given up: its store is open once."""
         if former := self._leaving.get(owned.lane.number):
             await asyncio.wait([former])
-        await owned.run(self._opening)
+        await owned.run(self._opening, self._turns)
 
     def deliver(self, number: int, records: Sequence[Record]) -> None:
         """Let records wait for their lane; those of a partition that is not ours any more are dropped."""
@@ -187,13 +189,15 @@ class _Owned:
         little_waits = self._waiting < BACKLOG_BATCHES * self._max_batch and self._bytes < BACKLOG_BYTES
         return little_waits and not self.lane.owes_too_much
 
-    async def run(self, opening: asyncio.Semaphore) -> None:
+    async def run(self, opening: asyncio.Semaphore, turns: Turns) -> None:
         try:
             async with opening:
                 self.lane.begin()
                 await self.lane.open()
             while await self._something_waits():
-                await self.lane.work(self._take())
+                async with turns.turn():
+                    # Taken now and not before: what came while it waited for its turn goes along.
+                    await self.lane.work(self._take())
                 self._room.set()
             await self.lane.finish_calls()
         except Fenced:
