@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -20,9 +20,10 @@ from pipeline.errors import Undecodable
 from pipeline.suppression import Cause, Span, Word
 
 #: Version of the rows. Change it whenever what `ready_made` writes changes, and every list is rebuilt.
-LAYOUT = 2
+LAYOUT = 3
 
-#: First byte of a row. Behind the first two stands an answer's JSON, behind the last a record's value as it came.
+#: First byte of a row. Behind the first two stand the causes with commas between them, a line feed, and an answer's
+#: JSON, so that a verdict need not decode that; behind the last stands a record's value as it came.
 _SUPPRESSED, _NOT_SUPPRESSED, _UNREAD = b"s", b"n", b"?"
 _UNREAD_BYTE = _UNREAD[0]
 
@@ -85,13 +86,6 @@ class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: str = ""
 
 
-class Summary(msgspec.Struct, frozen=True, gc=False):
-    """The part of a ready-made answer that a verdict needs."""
-
-    suppressed: bool
-    causes: dict[Cause, msgspec.Raw]
-
-
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One result of a check; email is the text that was asked, suppressed is None if there is an error."""
 
@@ -110,7 +104,6 @@ class Checked(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _read = msgspec.json.Decoder(Known).decode
-_summarise = msgspec.json.Decoder(Summary).decode
 
 
 def ready_made(email: str, value: bytes) -> bytes:
@@ -123,7 +116,8 @@ def ready_made(email: str, value: bytes) -> bytes:
     word = known.facts.word
     spoken = Spoken(word.type, word.who, word.because, rfc3339(word.at)) if word else None
     answer = Answer(email, known.suppressed, causes, rfc3339(known.updated_at), spoken)
-    return (_SUPPRESSED if known.suppressed else _NOT_SUPPRESSED) + _encode(answer)
+    flag = _SUPPRESSED if known.suppressed else _NOT_SUPPRESSED
+    return b"%b%b\n%b" % (flag, ",".join(known.causes).encode(), _encode(answer))
 
 
 def row(key: bytes | None, value: bytes | None) -> Row:
@@ -152,9 +146,10 @@ def body(email: str, kept: bytes | None) -> tuple[int, bytes]:
     if kept is None:
         return 200, _encode(Answer(email, False, {}, None))
     try:
-        return 200, _read_row(email, kept)[1:]
+        found = _read_row(email, kept)
     except Undecodable as error:
         return 500, _encode(Answer(email, None, {}, None, error=_do_not_mail(error)))
+    return 200, found[found.index(b"\n") + 1 :]
 
 
 def verdict(given: str, email: str, kept: bytes | None) -> Verdict:
@@ -162,10 +157,10 @@ def verdict(given: str, email: str, kept: bytes | None) -> Verdict:
     if kept is None:
         return Verdict(given, False, ())
     try:
-        found = _summarise(_read_row(email, kept)[1:])
+        found = _read_row(email, kept)
     except Undecodable as error:
         return Verdict(given, None, (), error=_do_not_mail(error))
-    return Verdict(given, found.suppressed, tuple(found.causes))
+    return Verdict(given, found[:1] == _SUPPRESSED, _causes(found[1 : found.index(b"\n")]))
 
 
 def checked(results: list[Verdict]) -> Checked:
@@ -191,6 +186,11 @@ def rfc3339(milliseconds: int) -> str:
 def _read_row(email: str, kept: bytes) -> bytes:
     """The row's value, or what this version makes of one that the version which kept it could not read."""
     return ready_made(email, kept[1:]) if kept[0] == _UNREAD_BYTE else kept
+
+
+@lru_cache(maxsize=256)  # there are few causes, and fewer ways in which they come together
+def _causes(written: bytes) -> tuple[Cause, ...]:
+    return cast("tuple[Cause, ...]", tuple(written.decode().split(",")) if written else ())
 
 
 def _do_not_mail(error: Undecodable) -> str:
