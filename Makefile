@@ -47,7 +47,7 @@ format: $(READY) ## put the code into the one format
 	@$(BIN)/ruff format --quiet .
 
 .PHONY: bench
-bench: $(READY) ## measure everything beside its peers, and write docs/benchmarks.md (half an hour; ARGS="--sections ingress")
+bench: $(READY) ## measure everything beside its peers, and write docs/benchmarks.md (an hour; ARGS="--sections ingress")
 	@$(BIN)/python -m bench --write $(ARGS)
 
 .PHONY: bench-quick

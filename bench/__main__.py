@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ from console.local_kafka import LocalKafka
 from pipeline.errors import PostlogError
 
 SECTIONS = ("ingress", "processor", "end_to_end", "state", "lookup", "idle", "scaling")
+#: How often each candidate is measured; once where once takes minutes, over millions of events.
+ROUNDS, LONG = 3, {"state", "scaling"}
 #: Seconds a section may take; what takes longer is stuck.
 PATIENCE = 4 * 3600.0
 DOCS = ROOT / "docs"
@@ -32,6 +35,8 @@ DOCS = ROOT / "docs"
 def main() -> int:
     """Measure, or read what was measured; write. The exit code: 1 if a section failed, 2 if the command is wrong."""
     options = _options()
+    # A polite stop ends what was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.given:
             run, failed = runs.merged([runs.read(path) for path in options.given]), list[str]()
@@ -51,7 +56,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--sections", type=_sections, default=SECTIONS, help=f"some of {','.join(SECTIONS)}")
     parser.add_argument("--only", type=_names, default=frozenset(), help="candidates, comma-separated [all]")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each candidate is measured [3]")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help=f"how often each candidate is measured [{ROUNDS}; 1 in {' and '.join(sorted(LONG))}]",
+    )
     parser.add_argument("--quick", action="store_true", help="small inputs and few seconds each: ratios only")
     parser.add_argument("--json", type=Path, help="where the run is kept [.data/bench.json]")
     parser.add_argument(
@@ -115,7 +124,7 @@ def _section(name: str, options: argparse.Namespace) -> tuple[list[Sample], bool
             stand = Stand(
                 folder=work,
                 bootstrap=broker.bootstrap,
-                rounds=options.rounds,
+                rounds=options.rounds or (1 if name in LONG else ROUNDS),
                 quick=options.quick,
                 only=options.only,
                 say=lambda line: print(f"[{_elapsed(began)}] {line}", flush=True),

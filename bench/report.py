@@ -163,7 +163,7 @@ def document(run: Run) -> str:
 _QUICK = "**A quick run**: small inputs and few seconds each, good for a look at the ratios only.\n"
 _AGAIN = """\
 ```sh
-make bench                                              # everything; half an hour
+make bench                                              # everything; an hour
 make bench-quick                                        # small inputs; minutes
 python -m bench --sections lookup,idle --rounds 5       # some of it
 python -m bench --from .data/bench.json --write         # this page again, without measuring
@@ -277,9 +277,18 @@ def _promises(found: Medians) -> str:
 
 
 def _facts(run: Run) -> str:
-    rounds = max((sample.round for sample in run.samples), default=-1) + 1
-    facts = {**run.machine, "rounds": str(rounds), **run.versions}
+    facts = {**run.machine, "rounds": _rounds(run.samples), **run.versions}
     return table(["", ""], facts.items()).replace("---:", "---")
+
+
+def _rounds(samples: Iterable[Sample]) -> str:
+    """How many rounds there were, and in which sections fewer."""
+    found: dict[str, int] = {}
+    for sample in samples:
+        found[sample.section] = max(found.get(sample.section, 0), sample.round + 1)
+    most = max(found.values(), default=0)
+    fewer = [f"{rounds} of {section}" for section, rounds in sorted(found.items()) if rounds < most]
+    return "; ".join([str(most), *fewer])
 
 
 # --- pictures

@@ -179,3 +179,7 @@ def test_papers_are_written_and_pictures_of_nothing_removed(tmp_path: Path) -> N
         "| ingress: deliveries of one event /s, per core | 7,000 | measured |"
         in (tmp_path / "capacity.md").read_text()
     )
+
+
+def test_a_section_with_fewer_rounds_is_named() -> None:
+    assert "| rounds | 3; 1 of state |" in report.document(run(*INGRESS, *STATE))
