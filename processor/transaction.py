@@ -66,9 +66,10 @@ class Transactions:
             async with self._producer.transaction():
                 try:
                     sent = await self._send_all(rows)
-                    ends = await asyncio.gather(*[_end(batches) for batches in sent.values()])
-                    if source:
-                        await self._producer.send_offsets_to_transaction(source, self._group)
+                    # The offsets go to the coordinator while the rows go to their leaders.
+                    _, *ends = await asyncio.gather(
+                        self._send_offsets(source), *[_end(batches) for batches in sent.values()]
+                    )
                 except (IllegalOperation, InvalidTxnState) as error:
                     raise self._failure() or error from None
         except ProducerFenced:
@@ -77,6 +78,10 @@ class Transactions:
                 f"{self._timeout_ms // 1000} s; nothing of it is committed, and nothing is lost"
             ) from None
         return {topic: end for topic, end in zip(sent, ends, strict=True) if end is not None}
+
+    async def _send_offsets(self, source: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        if source:
+            await self._producer.send_offsets_to_transaction(source, self._group)
 
     async def _send_all(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Sent]]:
         return {topic: await self._send(topic, several) for topic, several in rows.items() if several}
