@@ -8,11 +8,13 @@ offset: only a lane's transaction does. Written against faust-streaming 0.15.3; 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import faust
 import uvloop
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
@@ -52,6 +54,15 @@ class BatchConsumer(driver.Consumer):
             return
         for tp, records in fetched.items():
             yield tp, _message(tp, records, generation)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Also where nothing is committed yet, which aiokafka leaves where it is: then to the oldest record."""
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        if untouched := [tp for tp, offset in committed.items() if not offset]:
+            # Given away meanwhile: whoever has it now begins by itself.
+            with contextlib.suppress(IllegalStateError):
+                await self._thread.seek_to_beginning(*untouched)
+        return committed
 
     def ack(self, message: Message) -> bool:
         """Take a message off Faust's books without making its offset committable."""
