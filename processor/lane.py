@@ -229,8 +229,8 @@ class Lane:
             fetch_max_bytes=4 * RESTORE_FETCH_BYTES,
             fetch_max_wait_ms=50,
         )
-        await reader.start()
         try:
+            await reader.start()
             yield reader
         finally:
             # Over TLS a connection may take 30 s to be closed by both sides, and nothing here waits for that.

@@ -93,9 +93,9 @@ class Standbys:
             isolation_level="read_committed",
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        await consumer.start()
-        self._changed.set()
         try:
+            await consumer.start()
+            self._changed.set()
             while True:
                 if self._changed.is_set():
                     self._changed.clear()
