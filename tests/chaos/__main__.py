@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the reports")
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    # That brokers cannot be reached is what this is about.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     reports = []
     if asked.negative:
         for build in broken.BUILDS:
@@ -67,9 +70,13 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(tempfile.mkdtemp(prefix="run-", dir=keep))
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _run(seed: int, seconds: float, rate: float, build: str, only: str, keep: Path | None) -> Report:
     with _folder(keep) as folder:
-        report = asyncio.run(run(folder, seed=seed, seconds=seconds, rate=rate, build=build, only=only))
+        report = asyncio.run(run(folder, seed=seed, seconds=seconds, rate=rate, build=build, only=only, say=_say))
     lines = [*(report.log if not report.passed else []), *report.lines()]
     print("\n".join(lines), "", sep="\n", flush=True)
     return report

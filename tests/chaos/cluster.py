@@ -135,8 +135,8 @@ class Cluster:
     ) -> None:
         await self._end()
 
-    async def whole(self) -> None:
-        """Wait until every broker is in the cluster and every replica in sync.
+    async def whole(self, patience: float = 120.0) -> None:
+        """Wait until every broker is in the cluster and every replica in sync. Fails after `patience` seconds.
 
         Before that, one broker may be the only one that has all of a partition: without it nothing can be written.
         """
@@ -151,7 +151,7 @@ class Cluster:
             partitions = [partition for topic in topics for partition in topic["partitions"]]
             return len(brokers) == len(NODES) and all(len(p["isr"]) == len(p["replicas"]) for p in partitions)
 
-        await until(all_there, "all brokers and replicas are there", 120.0)
+        await until(all_there, "all brokers and replicas are there", patience)
 
     async def _end(self) -> None:
         for node in self.nodes:

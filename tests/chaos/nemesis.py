@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import resource
 import shutil
@@ -22,6 +23,8 @@ LATENCY = 0.15
 STEP = 3_600.0
 #: Largest file that a process may write while its disk is "full": the limit that a quota would set.
 FULL = 4096
+#: Seconds that a fault waits at most until the cluster is whole.
+RECOVERY = 30.0
 #: Seconds between two looks of the supervisor, and before it starts again what ended.
 LOOK, RESTART_AFTER = 0.1, 0.5
 
@@ -32,7 +35,7 @@ class Nemesis:
     def __init__(self, cluster: Cluster, services: dict[str, Service], clocks: Path, seed: int) -> None:
         self.happened: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()  # services that ended by themselves
-        self.log: list[str] = []
+        self._notes: list[tuple[float, str]] = []
         self._cluster = cluster
         self._services = services
         self._clocks = clocks
@@ -40,13 +43,17 @@ class Nemesis:
         self._held: set[str] = set()  # a fault is on it: the supervisor keeps off
         self._started = time.monotonic()
 
-    async def run(self, faults: list[Fault]) -> None:
-        """Let every fault begin and end in its time."""
+    def log(self, began: float = 0.0, ended: float = math.inf) -> list[str]:
+        """What happened between two moments of the monotonic clock, with the seconds since the beginning."""
+        return [f"{at - self._started:7.1f} {text}" for at, text in self._notes if began <= at <= ended]
+
+    async def run(self, faults: list[Fault], seconds: float) -> None:
+        """Let every fault happen in its time, or later if it waits for the cluster; none lasts beyond `seconds`."""
         self._started = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for fault in faults:
-                await asyncio.sleep(max(0.0, self._started + fault.begins - time.monotonic()))
-                tasks.create_task(self._happen(fault))
+            for of_cluster in (False, True):
+                track = [fault for fault in faults if fault.of_cluster is of_cluster]
+                tasks.create_task(self._follow(track, seconds))
 
     async def supervise(self) -> None:
         """Start again what ended, as whoever runs services does; until cancelled."""
@@ -82,18 +89,42 @@ class Nemesis:
         """Step the time of day of a service to so many seconds from the real one."""
         (self._clocks / name).write_text(str(seconds))
 
+    async def _follow(self, track: list[Fault], seconds: float) -> None:
+        """Faults that come one after the other; one that comes late makes those after it late."""
+        late = 0.0
+        for fault in track:
+            await asyncio.sleep(max(0.0, fault.begins + late - self._elapsed))
+            if fault.patient:
+                await self._recovered()
+                late = max(late, self._elapsed - fault.begins)
+            if self._elapsed + fault.ends - fault.begins > seconds:
+                return
+            await self._happen(fault)
+
+    async def _recovered(self) -> None:
+        try:
+            await self._cluster.whole(RECOVERY)
+        except AssertionError as error:
+            self._note(str(error))
+
     async def _happen(self, fault: Fault) -> None:
         self.happened[fault.kind] += 1
-        self._note(f"{fault.kind} {fault.target} for {fault.ends - fault.begins:.1f} s")
+        lasts = fault.ends - fault.begins
+        over = self._elapsed + lasts
+        self._note(f"{fault.kind} {fault.target} for {lasts:.1f} s")
         act = getattr(self, f"_{fault.kind}")
         undo = await act(fault.target)
-        await asyncio.sleep(max(0.0, self._started + fault.ends - time.monotonic()))
+        await asyncio.sleep(max(0.0, over - self._elapsed))
         if undo is not None:
             undo()
         self._note(f"{fault.kind} {fault.target} is over")
 
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
     def _note(self, text: str) -> None:
-        self.log.append(f"{time.monotonic() - self._started:7.1f} {text}")
+        self._notes.append((time.monotonic(), text))
 
     # --- services; each returns what ends the fault
 

@@ -2,6 +2,7 @@
 
 Pure. Every kind of fault comes once before any comes twice, in an order of the seed's. At most one fault of brokers
 and network is there at a time, since two of them together are a kind of their own; a service may be hit meanwhile.
+Most faults of the cluster wait until it has recovered, or it would hardly ever work; the others hit it before.
 """
 
 from __future__ import annotations
@@ -48,20 +49,31 @@ CLUSTER_KINDS = (
     Kind("delay", BROKERS, 5, 10),
     Kind("blackhole", BROKERS, 6, 12),
 )
+_OF_CLUSTER = {kind.name for kind in CLUSTER_KINDS}
 #: Seconds between the end of a fault and the next one of its sort, at least and at most.
 PAUSE = (1.0, 4.0)
-#: A cluster needs a moment longer until it has all its replicas again, or nothing else would ever be hit.
 CLUSTER_PAUSE = (5.0, 9.0)
+#: Share of the faults of brokers and network that wait, besides, until the cluster has all its replicas again.
+PATIENT = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault; times in seconds from the beginning."""
+    """One fault; times in seconds from the beginning.
+
+    patient  it begins later, if the cluster has not recovered by then
+    """
 
     kind: str
     target: str
     begins: float
     ends: float
+    patient: bool = False
+
+    @property
+    def of_cluster(self) -> bool:
+        """Whether it hits brokers or network, and not a service."""
+        return self.kind in _OF_CLUSTER
 
 
 def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
@@ -71,7 +83,11 @@ def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
     """
     rng = random.Random(seed)
     services = _track(rng, _chosen(SERVICE_KINDS, only), PAUSE, seconds)
-    cluster = _track(rng, _chosen(CLUSTER_KINDS, only), CLUSTER_PAUSE, seconds)
+    patience = random.Random(f"{seed}/patience")
+    cluster = [
+        replace(fault, patient=patience.random() < PATIENT)
+        for fault in _track(rng, _chosen(CLUSTER_KINDS, only), CLUSTER_PAUSE, seconds)
+    ]
     return sorted([*services, *cluster], key=lambda fault: fault.begins)
 
 

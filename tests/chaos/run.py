@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from tests.receiver import Receiver, receiver
 SETTLE = 180.0
 #: How long senders go on when a broker has gone for good.
 LAST_SECONDS = 8.0
+#: Seconds before a stall in which what caused it may have happened.
+BEFORE = 10.0
 #: An address of the senders in any text.
 ADDRESS = re.compile(r"zq\d+x\d+@")
 
@@ -54,10 +57,12 @@ handlers = [Handler("crm", handle, retry=Retry(base=0.2))]
 class Report:
     """What a run did and found.
 
-    happened  faults by kind; ended, services that ended by themselves and were started again
-    stall     longest time without any 200, in seconds; settled, seconds from the last fault until all was done
-    stuck     what was not done although everything is healed
-    leaked    places where an address of the senders can be read, or that could not be looked at
+    happened   faults by kind; ended, services that ended by themselves and were started again
+    stall      longest time without any 200, in seconds
+    meanwhile  the faults in that time and just before it
+    settled    seconds from the last fault until all was done
+    stuck      what was not done although everything is healed
+    leaked     places where an address of the senders can be read, or that could not be looked at
     """
 
     seed: int
@@ -68,6 +73,7 @@ class Report:
     posts: int = 0
     answers: dict[str, int] = field(default_factory=dict)
     stall: float = 0.0
+    meanwhile: list[str] = field(default_factory=list)
     settled: float = 0.0
     stuck: str = ""
     leaked: list[str] = field(default_factory=list)
@@ -87,6 +93,7 @@ class Report:
             f"services that ended themselves and were started again: {self.ended or 'none'}",
             f"posts {self.posts}, answers {self.answers}, events {self.verdict.events}",
             f"longest time without a 200: {self.stall:.1f} s; done {self.settled:.1f} s after the last fault",
+            *self.meanwhile,
             f"calls made more than once: {self.verdict.twice}",
             *([f"STUCK  {self.stuck}"] if self.stuck else []),
             *[f"WRONG  {line}" for line in self.verdict.lines()],
@@ -95,10 +102,20 @@ class Report:
         ]
 
 
-async def run(folder: Path, *, seed: int, seconds: float, rate: float, build: str = "", only: str = "") -> Report:
+async def run(
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    rate: float,
+    build: str = "",
+    only: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
     """A run with the faults that the seed plans; `only` takes kinds of faults, separated by commas.
 
     build  one of `broken.BUILDS`, or the real one
+    say    is told once a minute how far it is
     """
     report = Report(seed, seconds, build)
     kinds = only.split(",") if only else []
@@ -118,7 +135,8 @@ async def run(folder: Path, *, seed: int, seconds: float, rate: float, build: st
             supervising = asyncio.create_task(nemesis.supervise())
             enough = asyncio.Event()
             sending = asyncio.create_task(senders.run(enough))
-            await nemesis.run(faults)
+            telling = asyncio.create_task(_tell(say, nemesis, senders, len(faults)))
+            await nemesis.run(faults, seconds)
             await nemesis.heal()
             healed = time.monotonic()
             if not kinds:
@@ -130,14 +148,17 @@ async def run(folder: Path, *, seed: int, seconds: float, rate: float, build: st
                 await _done(system, services)
             except (AssertionError, TimeoutError) as error:
                 report.stuck = f"{SETTLE:g} s after the last fault: {error!r}"
-            supervising.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await supervising
+            for task in (supervising, telling):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             report.happened, report.ended = dict(nemesis.happened), dict(nemesis.ended)
-            report.log = nemesis.log
+            report.log = nemesis.log()
             report.settled = time.monotonic() - healed
             report.verdict = checker.check(await _found(system, services, senders, folder))
-            report.posts, report.answers, report.stall = senders.posts, senders.answers, senders.longest_gap
+            report.posts, report.answers = senders.posts, senders.answers
+            began, ended = senders.longest_gap
+            report.stall, report.meanwhile = ended - began, nemesis.log(began - BEFORE, ended)
             report.leaked = _leaks(folder, people) + await _leaking_metrics(system, services)
     return report
 
@@ -168,6 +189,16 @@ def _start(
     senders.url = services["ingress"].url
     people.answer.set()
     return senders, services
+
+
+async def _tell(say: Callable[[str], None], nemesis: Nemesis, senders: Senders, planned: int) -> None:
+    """Once a minute, for who waits for a long run."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(60)
+        faults, good = sum(nemesis.happened.values()), senders.answers.get("200", 0)
+        so_far = f"{faults} of at most {planned} faults, {good} of {senders.posts} posts answered 200"
+        say(f"{time.monotonic() - began:.0f} s: {so_far}")
 
 
 async def _done(system: System, services: dict[str, Service]) -> None:

@@ -41,7 +41,7 @@ class Senders:
     nobody: float = NOBODY
     posts: int = 0
     answers: dict[str, int] = field(default_factory=dict)
-    longest_gap: float = 0.0
+    longest_gap: tuple[float, float] = (0.0, 0.0)
     _accepted_at: float = field(default_factory=time.monotonic)
 
     def emails(self) -> list[str]:
@@ -91,7 +91,7 @@ class Senders:
             await asyncio.sleep(PAUSES[min(tried, len(PAUSES) - 1)])
             tried += 1
         now = time.monotonic()
-        self.longest_gap = max(self.longest_gap, now - self._accepted_at)
+        self.longest_gap = max(self.longest_gap, (self._accepted_at, now), key=lambda gap: gap[1] - gap[0])
         self._accepted_at = now
         if event is not None:
             event.accepted = True

@@ -23,6 +23,9 @@ def test_every_kind_comes_before_any_comes_twice_and_all_end_in_time(seed: int) 
         assert {fault.kind for fault in track[: len(names)]} == names
         assert all(one.ends < other.begins for one, other in pairwise(track))
         assert all(0 < fault.begins < fault.ends <= 300 for fault in track)
+    assert not any(fault.patient for fault in faults if not fault.of_cluster)
+    # Some faults meet a cluster that has recovered, and some one that has not.
+    assert {fault.patient for fault in faults if fault.of_cluster} == {True, False}
 
 
 def test_a_plan_can_be_of_some_kinds_and_targets_only() -> None:
