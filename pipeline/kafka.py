@@ -26,7 +26,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from pipeline import security
+from pipeline import bootstrap, security
 from pipeline import topics as rules
 from pipeline.acls import Acl, needed
 from pipeline.errors import KafkaUnavailable, TopicsMismatch
@@ -34,6 +34,8 @@ from pipeline.settings import Settings
 from pipeline.topics import Difference, Live, Topics
 
 log = structlog.get_logger(__name__)
+
+bootstrap.install()
 
 T = TypeVar("T")
 
@@ -103,8 +105,8 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
         await _reach(client, settings)
     except BaseException as error:
         await client.close()
-        bootstrap = collect_hosts(settings.kafka_bootstrap_servers)
-        if isinstance(error, KafkaError | ValueError) and (refused := await security.refusal(settings, bootstrap)):
+        servers = collect_hosts(settings.kafka_bootstrap_servers)
+        if isinstance(error, KafkaError | ValueError) and (refused := await security.refusal(settings, servers)):
             raise refused from None
         raise
     return client
