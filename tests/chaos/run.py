@@ -7,7 +7,8 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Report:
     meanwhile  the faults in that time and just before it
     settled    seconds from the last fault until all was done
     stuck      what was not done although everything is healed
+    words      the last words of each service's log, if something was not
     leaked     places where an address of the senders can be read, or that could not be looked at
     """
 
@@ -76,6 +78,7 @@ class Report:
     meanwhile: list[str] = field(default_factory=list)
     settled: float = 0.0
     stuck: str = ""
+    words: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     log: list[str] = field(default_factory=list)
@@ -95,7 +98,7 @@ class Report:
             f"longest time without a 200: {self.stall:.1f} s; done {self.settled:.1f} s after the last fault",
             *self.meanwhile,
             f"calls made more than once: {self.verdict.twice}",
-            *([f"STUCK  {self.stuck}"] if self.stuck else []),
+            *([f"STUCK  {self.stuck}", *self.words] if self.stuck else []),
             *[f"WRONG  {line}" for line in self.verdict.lines()],
             *[f"LEAKED {line}" for line in self.leaked],
             "passed" if self.passed else "FAILED",
@@ -132,35 +135,44 @@ async def run(
             senders, services = _start(system, folder, seed, rate, build, people)
             await system.ready(*services.values())
             nemesis = Nemesis(cluster, services, folder / "clocks", seed)
-            supervising = asyncio.create_task(nemesis.supervise())
-            enough = asyncio.Event()
-            sending = asyncio.create_task(senders.run(enough))
-            telling = asyncio.create_task(_tell(say, nemesis, senders, len(faults)))
-            await nemesis.run(faults, seconds)
-            await nemesis.heal()
-            healed = time.monotonic()
-            if not kinds:
-                nemesis.take_away(seed % len(cluster.nodes) + 1)
-                await asyncio.sleep(LAST_SECONDS)
-            enough.set()
-            try:
-                await asyncio.wait_for(sending, SETTLE)
-                await _done(system, services)
-            except (AssertionError, TimeoutError) as error:
-                report.stuck = f"{SETTLE:g} s after the last fault: {error!r}"
-            for task in (supervising, telling):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            report.happened, report.ended = dict(nemesis.happened), dict(nemesis.ended)
-            report.log = nemesis.log()
+            async with _beside(nemesis.supervise(), _tell(say, nemesis, senders, len(faults))):
+                enough = asyncio.Event()
+                sending = asyncio.create_task(senders.run(enough))
+                await nemesis.run(faults, seconds)
+                await nemesis.heal()
+                healed = time.monotonic()
+                if not kinds:
+                    nemesis.take_away(seed % len(cluster.nodes) + 1)
+                    await asyncio.sleep(LAST_SECONDS)
+                enough.set()
+                report.stuck = await _settle(sending, system, services)
             report.settled = time.monotonic() - healed
+            report.words = _last_words(folder) if report.stuck else []
+            _sum_up(report, nemesis, senders)
             report.verdict = checker.check(await _found(system, services, senders, folder))
-            report.posts, report.answers = senders.posts, senders.answers
-            began, ended = senders.longest_gap
-            report.stall, report.meanwhile = ended - began, nemesis.log(began - BEFORE, ended)
             report.leaked = _leaks(folder, people) + await _leaking_metrics(system, services)
     return report
+
+
+@asynccontextmanager
+async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let work that never ends go on beside the body. Raises what one of it has failed with."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def _sum_up(report: Report, nemesis: Nemesis, senders: Senders) -> None:
+    """What was done to the services, and what the senders saw of it."""
+    report.happened, report.ended, report.log = dict(nemesis.happened), dict(nemesis.ended), nemesis.log()
+    report.posts, report.answers = senders.posts, senders.answers
+    began, ended = senders.longest_gap
+    report.stall, report.meanwhile = ended - began, nemesis.log(began - BEFORE, ended)
 
 
 def _start(
@@ -196,15 +208,34 @@ async def _tell(say: Callable[[str], None], nemesis: Nemesis, senders: Senders, 
     began = time.monotonic()
     while True:
         await asyncio.sleep(60)
-        faults, good = sum(nemesis.happened.values()), senders.answers.get("200", 0)
+        faults, good = nemesis.happened.total(), senders.answers.get("200", 0)
         so_far = f"{faults} of at most {planned} faults, {good} of {senders.posts} posts answered 200"
         say(f"{time.monotonic() - began:.0f} s: {so_far}")
 
 
+async def _settle(sending: asyncio.Task[None], system: System, services: dict[str, Service]) -> str:
+    """Wait until everything is done; what is not, once that took too long."""
+    try:
+        await asyncio.wait_for(sending, SETTLE)
+    except TimeoutError:
+        return f"{SETTLE:g} s after the last fault some posts are not answered 200"
+    try:
+        await _done(system, services)
+    except AssertionError as error:
+        return str(error)
+    return ""
+
+
 async def _done(system: System, services: dict[str, Service]) -> None:
-    """Wait until every event is processed, every call made, and the lookup has the list's end."""
+    """Wait until all services are ready, every event is processed, every call made, and lookup has the list's end.
+
+    Raises AssertionError saying what is not.
+    """
 
     async def idle() -> bool:
+        for service in services.values():
+            if await system.status(f"{service.url}/health/ready") != 200:
+                return False
         if await system.lag():
             return False
         for name in PROCESSORS:
@@ -218,11 +249,10 @@ async def _done(system: System, services: dict[str, Service]) -> None:
         except (aiohttp.ClientError, OSError, KafkaError):
             return False
 
-    await system.ready(*services.values())
-    await until(quietly, "everything is processed", SETTLE)
+    await until(quietly, "every service is ready and everything is processed", SETTLE)
     # A call that was owed to a lane in between two owners shows in nobody's metrics.
     await asyncio.sleep(SESSION_SECONDS)
-    await until(quietly, "everything is processed", SETTLE)
+    await until(quietly, "every service is ready and everything is processed", SETTLE)
 
 
 async def _found(system: System, services: dict[str, Service], senders: Senders, folder: Path) -> Found:
@@ -250,6 +280,15 @@ async def _asked(system: System, lookup: Service, emails: list[str]) -> dict[str
     async with system.http.post(f"{lookup.url}/suppressions/check", data=body) as answer:
         results: list[dict[str, Any]] = (await answer.json())["results"]
     return {each["email"]: (each["suppressed"], frozenset(each["causes"])) for each in results}
+
+
+def _last_words(folder: Path, lines: int = 3) -> list[str]:
+    """The end of each service's log."""
+    return [
+        f"{file.name}: {line[:300]}"
+        for file in sorted(folder.glob("*.log"))
+        for line in file.read_text(errors="replace").splitlines()[-lines:]
+    ]
 
 
 def _leaks(folder: Path, people: Receiver) -> list[str]:
