@@ -39,17 +39,20 @@ async def test_clients_find_the_cluster_by_its_bootstrap_servers_once_no_broker_
     await kafka.apply(settings)
     topic = kafka.topics_of(settings).events.name
     options = kafka.client_options(settings, request_timeout_ms=2000)
-    async with (
-        asyncio.timeout(SECONDS),
-        AIOKafkaProducer(**options, enable_idempotence=True) as producer,
-        AIOKafkaConsumer(topic, **options, group_id="moved", auto_offset_reset="earliest") as consumer,
-    ):
-        await producer.send_and_wait(topic, b"before")
-        assert (await consumer.getone()).value == b"before"
+    producer = AIOKafkaProducer(**options, enable_idempotence=True)
+    consumer = AIOKafkaConsumer(topic, **options, group_id="moved", auto_offset_reset="earliest")
+    try:
+        async with asyncio.timeout(SECONDS):
+            await producer.start()
+            await consumer.start()
+            await producer.send_and_wait(topic, b"before")
+            assert (await consumer.getone()).value == b"before"
 
-        before.kill()
-        after.start()
-        await producer.send_and_wait(topic, b"after")
-        assert (await consumer.getone()).value == b"after"
+            before.kill()
+            after.start()
+            await producer.send_and_wait(topic, b"after")
+            assert (await consumer.getone()).value == b"after"
         brokers = {(broker.host, broker.port) for broker in producer.client.cluster.brokers()}
         assert brokers == {(HOST, int(after.bootstrap.partition(":")[2]))}, "only the broker itself is known again"
+    finally:
+        await kafka.let_go(consumer, producer)
