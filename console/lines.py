@@ -14,6 +14,9 @@ from msgspec import Meta
 from pipeline.contract import explain
 from pipeline.errors import PostlogError
 
+#: Some programs write it at the start of a file.
+MARK = b"\xef\xbb\xbf"
+
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -39,7 +42,7 @@ def body(line: bytes, number: int, *, check: bool) -> bytes | None:
 
     Raises PostlogError naming the line, the field and the reason, unless `check` is off.
     """
-    text = line.strip()
+    text = (line.removeprefix(MARK) if number == 1 else line).strip()
     if text and check:
         try:
             _decoder.decode(text)

@@ -58,7 +58,7 @@ def _password(settings: Settings) -> str:
         return settings.kafka_sasl_password
     path = settings.kafka_sasl_password_file
     try:
-        password = Path(path).read_text().strip()
+        password = Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"KAFKA_SASL_PASSWORD_FILE: {path} cannot be read: {_short(error)}.") from None
     if not password:

@@ -71,7 +71,7 @@ class Watched(Generic[T]):
 
     def _text(self) -> str:
         try:
-            return self._file.read_text()
+            return self._file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise ConfigError(f"{self._name}: {self._file} cannot be read: {reason}{self._cure}") from None

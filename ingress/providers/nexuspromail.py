@@ -28,12 +28,15 @@ class _Data(msgspec.Struct):
 class _Body(msgspec.Struct):
     type: str
     data: _Data
-    id: str | None = None
-    created_at: str | int | float | None = None
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    created_at: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decoder = msgspec.json.Decoder(_Body)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
+_text = msgspec.json.Decoder(str).decode
+#: Some programs write it at the start of a text; JSON does not know it.
+_MARK = b"\xef\xbb\xbf"
 
 
 def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
@@ -43,10 +46,11 @@ def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
 
 def read(delivery: Delivery) -> list[Told | Garbled]:
     """The events of a delivery, in its order; at least one. Raises Unreadable naming the field and the reason."""
-    if delivery.body[:32].lstrip(b" \t\r\n")[:1] != b"[":
-        return [_told(delivery.body)]
+    body = delivery.body.removeprefix(_MARK)
+    if body[:32].lstrip(b" \t\r\n")[:1] != b"[":
+        return [_told(body)]
     try:
-        items = _items.decode(delivery.body)
+        items = _items.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(explain(error)) from None
     if not 0 < len(items) <= MOST_EVENTS:
@@ -64,19 +68,30 @@ def _told_or_garbled(raw: bytes) -> Told | Garbled:
 def _told(raw: bytes) -> Told:
     try:
         body = _decoder.decode(raw)
+        identity = _id(bytes(body.id))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(explain(error)) from None
-    return Told(type=body.type, id=body.id, recipient=body.data.email, occurred_at=_millis(body.created_at), raw=raw)
+    occurred_at = _millis(bytes(body.created_at))
+    return Told(type=body.type, id=identity, recipient=body.data.email, occurred_at=occurred_at, raw=raw)
 
 
-def _millis(given: str | int | float | None) -> int | None:
+def _id(given: bytes) -> str | None:
+    """An id is text, whatever JSON wrote it as: a number is its digits."""
+    if given == b"null":
+        return None
+    return _text(given) if given[:1] == b'"' else given.decode()
+
+
+def _millis(given: bytes) -> int | None:
     """A time as RFC 3339 text or seconds since the epoch, in ms. An unreadable one is unknown: it must not cost us
     the bounce that it is the time of."""
     try:
-        if isinstance(given, str):
-            moment = datetime.fromisoformat(given)
-            given = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        millis = None if given is None else int(given * 1000)
-    except (ValueError, OverflowError):
+        if given[:1] == b'"':
+            moment = datetime.fromisoformat(_text(given))
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        else:
+            seconds = float(given)  # thousands of digits are infinite
+        millis = int(seconds * 1000)
+    except (ValueError, OverflowError, msgspec.MsgspecError):
         return None
-    return millis if millis is not None and 0 <= millis < 2**63 else None
+    return millis if 0 <= millis < 2**63 else None

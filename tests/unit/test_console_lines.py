@@ -39,3 +39,8 @@ def test_a_bad_line_is_named_with_its_field_and_reason(line: bytes, reason: str)
 
 def test_unchecked_lines_are_sent_as_they_are() -> None:
     assert list(lines.bodies([b"{\n", b"\xff"], check=False)) == [b"{", b"\xff"]
+
+
+def test_a_byte_order_mark_before_the_first_line_is_skipped() -> None:
+    one = b'{"id": "1", "type": "complained", "data": {"email": "a@example.com"}}'
+    assert list(lines.bodies([b"\xef\xbb\xbf" + one + b"\n", one], check=True)) == [one, one]

@@ -147,7 +147,6 @@ def test_an_event_without_usable_recipient_is_still_an_event(email: str | None) 
         (b"\xff\xff", "value: "),
         (b'{"id":"e","data":{"email":"a@x.io"}}', "value: "),
         (b'{"id":"e","type":"opened"}', "value: "),
-        (b'{"id":5,"type":"opened","data":{"email":"a@x.io"}}', "id: "),
         (b'{"id":"e","type":null,"data":{"email":"a@x.io"}}', "type: "),
         (b'{"id":"e","type":"opened","data":{"email":["a@x.io"]}}', "data.email: "),
         (b'{"id":"e","type":"opened","data":[]}', "data: "),
@@ -191,6 +190,29 @@ def test_an_unreadable_time_is_unknown_and_costs_nothing_else(given_as: object, 
     event = contract.decode(outgoing(json.dumps(body).encode())[0].value)
     assert event.occurred_at == millis
     assert event.type is EventType.OPENED
+
+
+@pytest.mark.parametrize("written", ["true", '{"seconds":1}', "1e400", "9" * 5000, "[1]", "-1e400"])
+def test_a_time_of_no_kind_costs_nothing_of_the_event(written: str) -> None:
+    body = f'{{"id":"e","type":"complained","created_at":{written},"data":{{"email":"a@x.io"}}}}'
+    (made,) = outgoing(body.encode())
+    event = contract.decode(made.value)
+    assert (made.topic, event.id, event.occurred_at) == ("events", "e", None)
+
+
+@pytest.mark.parametrize("written", ["12345678901", "1.5", "true", "9" * 500])
+def test_an_id_is_text_whatever_json_wrote_it_as(written: str) -> None:
+    (made,) = outgoing(f'{{"id":{written},"type":"complained","data":{{"email":"a@x.io"}}}}'.encode())
+    event = contract.decode(made.value)
+    assert (event.id, event.id_basis) == (written, "id")
+
+
+def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
+    one = b'{"id":"e","type":"complained","data":{"email":"a@x.io"}}'
+    for body in (one, b"[" + one + b"]"):
+        (made,) = outgoing(b"\xef\xbb\xbf" + body)
+        assert contract.decode(made.value).id == "e"
+        assert bytes(contract.decode(made.value).raw) == one
 
 
 def test_a_well_formed_traceparent_travels_along_and_another_is_replaced() -> None:
