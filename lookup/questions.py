@@ -20,6 +20,9 @@ LARGEST_BODY = MOST_EMAILS * (3 * LONGEST_ADDRESS + 8)
 #: Rows that a listing gives when the question names no limit.
 DEFAULT_LIMIT = 1000
 
+#: What a path that asks for one address begins with.
+PREFIX = "/suppressions/"
+
 NO_ADDRESS = "not an address that mail could go to; give it as local-part@domain"
 _FILTERS: Mapping[str, bool | None] = {"true": True, "false": False, "all": None}
 
@@ -57,6 +60,9 @@ def address(given: str, raw_path: str) -> str | Refused:
             unquote(raw_path, errors="strict")
         except UnicodeDecodeError:
             return Refused(400, "email: percent-encode the address as UTF-8")
+    if raw_path.removeprefix(PREFIX).startswith(("/", "./", "../")):
+        # `//ann@example.com` would be looked up as another address, and not found.
+        return Refused(400, "email: a slash too many; write one that begins the address as %2F")
     return contract.address(given) or Refused(400, f"email: {NO_ADDRESS}")
 
 

@@ -12,21 +12,20 @@ import enum
 import hashlib
 import re
 import struct
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
+from pipeline.addresses import LONGEST_ADDRESS as LONGEST_ADDRESS
+from pipeline.addresses import address as address
 from pipeline.errors import Undecodable
 
 SCHEMA_VERSION: Literal[1] = 1
 
 #: Longest text we take from a provider as an id, a type or an address. It bounds the record: raw event plus these.
 LONGEST_TEXT = 1024
-#: RFC 5321, 4.5.3.1: 64 octets of local part, "@", 255 of domain.
-LONGEST_ADDRESS = 320
 
 HEADER_TYPE = "postlog-type"
 HEADER_PROVIDER = "postlog-provider"
@@ -218,25 +217,6 @@ def read_origin(value: bytes | None) -> tuple[int, Position]:
 def origin_header(partition: int, position: Position) -> tuple[str, bytes]:
     """The header that keeps an event's identity when its record is sent round again."""
     return HEADER_ORIGIN, b"%d:%d:%d" % (partition, position.offset, position.at)
-
-
-def address(given: str) -> str | None:
-    """The address in the one form that every stage uses as key, or None if no mail could go there.
-
-    Trimmed, lower case, composed Unicode (NFC): "É" typed as one or as two code points is one person.
-    Tags ("+news") stay: whether they are one mailbox is the receiving host's business.
-    Idempotent: address(address(x)) == address(x).
-    """
-    text = given.strip().lower()
-    if text.isascii():  # as most are, and then each character is an octet
-        octets = len(text)
-    else:
-        text = unicodedata.normalize("NFC", text)
-        octets = len(text.encode(errors="replace"))
-    local, at, domain = text.rpartition("@")
-    plausible = at and local and domain and octets <= LONGEST_ADDRESS
-    # Of all white space only the blank counts as printable.
-    return text if plausible and text.isprintable() and " " not in text else None
 
 
 def masked(address: str) -> str:

@@ -224,7 +224,7 @@ async def test_a_long_list_is_followed_over_its_pages(world: World) -> None:
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 async def test_an_export_imported_elsewhere_lists_the_same(world: World, form: str, tmp_path: Path) -> None:
     world.keep("a@example.com", BOUNCED)
-    world.keep("b,c@example.com", join(SAID_NO, BOUNCED))
+    world.keep('"b,c"@example.com', join(SAID_NO, BOUNCED))
     file = tmp_path / f"list.{form}"
     result = await world.run("export", file)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"2 addresses in {file}\n")

@@ -133,7 +133,7 @@ async def test_an_unknown_address_is_answered_as_not_suppressed(client: Client) 
         "a%2bb@example.com",
         "a?b#c&d=e@example.com",
         "josé@example.com",
-        "用户@例え.jp",
+        "用户@xn--r8jz45g.jp",
         "check@example.com",
         "o'neil@example.com",
         '"two@ats"@example.com',
@@ -195,7 +195,7 @@ async def test_a_check_answers_each_address_in_order_and_as_given(store: Store, 
 
 
 async def test_a_check_takes_ten_thousand_addresses(store: Store, client: Client) -> None:
-    emails = [f"{'x' * 200}{number}@example.com" for number in range(questions.MOST_EMAILS)]
+    emails = [f"{'x' * 50}{number}@{'y' * 60}.{'z' * 60}.example.com" for number in range(questions.MOST_EMAILS)]
     keep(store, emails[::2])
     status, answer = await client.check({"emails": emails})
     assert (status, answer["suppressed"]) == (200, questions.MOST_EMAILS // 2)

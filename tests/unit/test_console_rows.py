@@ -149,7 +149,7 @@ def test_the_extension_says_the_format(name: str, form: str) -> None:
 
 
 LISTED = Known(
-    "a,b@x.io",
+    '"a,b"@x.io',
     suppressed=True,
     causes={
         "hard_bounce": Times(MORNING, "2023-11-14T10:00:00.123Z"),

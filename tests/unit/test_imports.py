@@ -19,6 +19,7 @@ IMPURE = {"aiohttp", "aiokafka", "faust", "mode", "rocksdict", "apprise", "subpr
 #: The modules that hold rules: values in, values out.
 PURE = {
     "pipeline/acls.py",
+    "pipeline/addresses.py",
     "pipeline/contract.py",
     "pipeline/deadletter.py",
     "pipeline/errors.py",

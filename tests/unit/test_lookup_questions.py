@@ -33,6 +33,15 @@ def test_a_path_that_is_no_address_is_refused_with_the_cure(text: str) -> None:
     assert "local-part@domain" in refused.error
 
 
+@pytest.mark.parametrize("path", ["/ann@example.com", "//ann@example.com", "./ann@example.com"])
+def test_a_path_with_a_slash_too_many_is_refused_and_never_another_address(path: str) -> None:
+    refused = questions.address(path, f"/suppressions/{path}")
+    assert isinstance(refused, Refused)
+    assert refused.status == 400
+    assert "%2F" in refused.error
+    assert questions.address("/b@example.com", "/suppressions/%2Fb@example.com") == "/b@example.com"
+
+
 def test_a_path_in_another_encoding_is_not_looked_up_as_another_address() -> None:
     refused = questions.address("jos%E9@example.com", "/suppressions/jos%E9@example.com")
     assert isinstance(refused, Refused)

@@ -1,0 +1,53 @@
+"""One form of an address, whatever is wrapped around it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.addresses import address
+
+WRAPPERS = (
+    *("{}", "<{}>", "mailto:{}", "MAILTO:{}", "rfc822;{}", "rfc822; {}", "{}.", "{},", "{};", "{}/", "{}:25", "'{}'"),
+    *('"{}"', "<@relay.example:{}>", "Ann <{}>", '"Smith, Ann" <{}>', "{} (Ann)", "\ufeff{}", "\u202a{}\u202c"),
+)
+
+
+@given(
+    st.sampled_from(WRAPPERS),
+    st.sampled_from(["ann", "Ann", "ANN", "ａｎｎ", "ann(work)"]),
+    st.sampled_from(
+        [
+            "bücher.example",
+            "BÜCHER.EXAMPLE",
+            "xn--bcher-kva.example",
+            "ｂücher。ｅｘａｍｐｌｅ",
+            "bu\u0308cher.example.",
+        ]
+    ),
+)
+def test_every_spelling_is_one_address(wrapper: str, local: str, domain: str) -> None:
+    assert address(wrapper.format(f"{local}@{domain}")) == "ann@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a@example.com,b@example.com", "a@example.com;b@example.com", "a@example.com b@example.com", "a@b@c"),
+        *("<a@example.com> <b@example.com>", "b@example.com <a@example.com>", "ann@-x.example", "ann@a..example"),
+        *("ann@192.0.2.1", "ann@[999.0.0.1]", "ann@❤.example", "a" * 65 + "@x.io", "ann@" + "x." * 126 + "example"),
+        *("a" + "\u0301\u0323" * 60_000 + "@x.de", "&lt;ann@example.com&gt;", "ann@exa mple.com", "ann@x.io\nb@x.io"),
+    ],
+)
+def test_what_could_be_nobody_or_two_people_is_no_address(text: str) -> None:
+    assert address(text) is None
+
+
+@pytest.mark.parametrize("text", ["o'brien@example.com", "a_b@_x.example", "ann@[192.0.2.1]", "ann@localhost"])
+def test_an_unusual_address_is_one(text: str) -> None:
+    assert address(text) == text
+
+
+@given(st.text(max_size=30).map(lambda text: f"{text}@x.io") | st.text(max_size=40))
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    once = address(text)
+    assert once is None or address(once) == once
