@@ -168,6 +168,13 @@ def checked(results: list[Verdict]) -> Checked:
     return Checked(results, sum(result.suppressed is True for result in results))
 
 
+def stricter(kept: bytes | None, former: bytes | None) -> bytes | None:
+    """Of an address's row and the one under its former key, the one that stands against mailing it."""
+    if former is None or (kept is not None and kept[:1] != _NOT_SUPPRESSED):
+        return kept
+    return former if kept is None or former[:1] != _NOT_SUPPRESSED else kept
+
+
 def listed(wanted: bool | None, kept: bytes) -> bool:
     """Does this row belong into a list of what is suppressed (True), what is not (False), or everything (None)?
 

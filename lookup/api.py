@@ -27,7 +27,7 @@ from lookup import answers, questions
 from lookup.answers import Verdict
 from lookup.questions import Listing, Refused
 from lookup.store import Store
-from pipeline import contract, ready, service
+from pipeline import addresses, contract, ready, service
 from pipeline.access import Access
 from pipeline.ready import Ready
 from pipeline.service import Health
@@ -99,10 +99,15 @@ class Api:
         email = questions.address(request.match_info["email"], request.raw_path)
         if isinstance(email, Refused):
             return refusal(email)
-        status, body = answers.body(email, self._store.get(email.encode()))
+        status, body = answers.body(email, self._row(email, self._store.get(email.encode())))
         if status == 200 and ready.fits(request):
             return self._known.send(request, body)
         return web.Response(body=body, status=status, content_type="application/json")
+
+    def _row(self, email: str, kept: bytes | None) -> bytes | None:
+        """The row that counts: one under a former key may say that the address must not be mailed."""
+        former = addresses.former(email)
+        return kept if former is None else answers.stricter(kept, self._store.get(former.encode()))
 
     async def check(self, request: web.Request) -> web.Response:
         """A verdict for each of many addresses."""
@@ -121,13 +126,13 @@ class Api:
         return reply(answers.checked(results))
 
     def _verdicts(self, given: Sequence[str]) -> list[Verdict]:
-        addresses = [contract.address(text) for text in given]
-        rows = iter(self._store.get_many([address.encode() for address in addresses if address]))
+        emails = [contract.address(text) for text in given]
+        rows = iter(self._store.get_many([address.encode() for address in emails if address]))
         return [
-            answers.verdict(text, address, next(rows))
+            answers.verdict(text, address, self._row(address, next(rows)))
             if address
             else Verdict(text, None, (), error=questions.NO_ADDRESS)
-            for text, address in zip(given, addresses, strict=True)
+            for text, address in zip(given, emails, strict=True)
         ]
 
     async def rows(self, request: web.Request) -> web.StreamResponse:

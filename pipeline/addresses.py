@@ -51,6 +51,17 @@ def address(given: str) -> str | None:
     return _canonical(_unwrapped(unicodedata.normalize("NFKC", given)))
 
 
+def former(address: str) -> str | None:
+    """The key that an earlier release gave this address, if that was another one: its domain as people write it."""
+    if "xn--" not in address:
+        return None
+    local, _, domain = address.rpartition("@")
+    try:
+        return f"{local}@{idna.decode(domain)}"
+    except UnicodeError:
+        return None
+
+
 def _unwrapped(text: str) -> str:
     """The text without what can only be wrapped around an address."""
     for _ in range(MOST_WRAPPERS):

@@ -146,6 +146,13 @@ async def test_an_address_is_found_however_it_is_encoded(store: Store, client: C
         assert (status, answer["email"], answer["suppressed"]) == (200, email, True)
 
 
+async def test_an_entry_under_the_key_of_an_earlier_release_still_counts(store: Store, client: Client) -> None:
+    keep(store, ["ann@bücher.example"])
+    for spelling in ("ann@bücher.example", "ann@xn--bcher-kva.example"):
+        assert (await client.get(f"/suppressions/{quote(spelling)}"))[1]["suppressed"] is True
+        assert (await client.check({"emails": [spelling]}))[1]["suppressed"] == 1
+
+
 async def test_a_plus_in_a_path_is_a_plus(store: Store, client: Client) -> None:
     keep(store, ["a+b@example.com"])
     assert (await client.get("/suppressions/a+b@example.com"))[1]["suppressed"] is True
