@@ -21,9 +21,9 @@ from pipeline.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A record for the events topic; partition None means the one that the key says."""
+    """A record for the events topic."""
 
-    partition: int | None
+    partition: int
     key: bytes | None
     value: bytes | None
     headers: Headers
@@ -40,7 +40,7 @@ def again(record: Record, *, events: Topic, redrives: int, fresh_trace: str) -> 
     """
     letter = deadletter.read(record)
     if letter.origin is None:
-        return _read_again(record, letter, fresh_trace)
+        return _read_again(record, letter, events, fresh_trace)
     source = events.name if letter.source is None else letter.source.topic
     return [_as_it_was(record, source, letter.origin, events, redrives)]
 
@@ -57,25 +57,30 @@ def _as_it_was(record: Record, source: str, origin: tuple[int, Position], events
     return Sending(partition, record.key, record.value, headers)
 
 
-def _read_again(record: Record, letter: DeadLetter, fresh_trace: str) -> list[Sending]:
+def _read_again(record: Record, letter: DeadLetter, events: Topic, fresh_trace: str) -> list[Sending]:
     provider = PROVIDERS.get(letter.provider)
     if provider is None:
         raise LetterRefused(f"this postlog has no reader for the provider {letter.provider!r}")
-    outgoing = accept.records(provider, _delivery(record, letter), fresh_trace=fresh_trace)
+    outgoing = accept.records(
+        provider, _delivery(record, letter), fresh_trace=fresh_trace, arrived_at=max(record.timestamp, 0)
+    )
     for made in outgoing:
         if made.topic != "events":
             message = deadletter.read(_Made(record.offset, record.timestamp, None, None, made.headers)).message
             raise LetterRefused(f"it is still unreadable: {message}; correct the reader, or discard it")
     if not outgoing:
         raise LetterRefused("it is readable now and tells of no event: discard it")
-    return [Sending(None, made.key, made.value, made.headers) for made in outgoing]
+    # Of the partitions that topics.yaml counts: the cluster may have more, which nobody reads.
+    return [
+        Sending(contract.partition_of(made.key or b"", events.partitions), made.key, made.value, made.headers)
+        for made in outgoing
+    ]
 
 
 def _delivery(record: Record, letter: DeadLetter) -> Delivery:
     found = dict(record.headers)
     kept = {"content-type": deadletter.CONTENT_TYPE, contract.HEADER_TRACE: contract.HEADER_TRACE}
     headers = {name: found[header].decode(errors="replace") for name, header in kept.items() if header in found}
-    # The first arrival: a fact that is read late must not count as newer than it was.
     return Delivery("POST", headers, record.value or b"", received_at=letter.first_failure)
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from console import asking, event_log, options, rows
+from console.event_log import Written
 from console.known import Known
 from console.rows import Bad, Entry, Format
 from console.running import Folder
@@ -71,8 +72,8 @@ def import_(
         rows.event(entry, now=now, who=who, because=because, otherwise=f"import of {file.name}")
         for entry in _good(file, form)
     )
-    count = _send(environ, folder, events, total)
-    click.echo(f"{count} rows are on the log; postlog status shows when they are processed")
+    written = _send(environ, folder, events, total)
+    click.echo(f"{written.count} rows are on the log; postlog status shows when they are processed")
 
 
 def _read(file: Path, form: Format) -> Iterator[Entry | Bad]:
@@ -103,7 +104,7 @@ def _good(file: Path, form: Format) -> Iterator[Entry]:
         yield found
 
 
-def _send(environ: options.Environ, folder: Folder, events: Iterator[Event], total: int) -> int:
+def _send(environ: options.Environ, folder: Folder, events: Iterator[Event], total: int) -> Written:
     with _bar(total) as progress:
         return asyncio.run(event_log.append(options.cluster_settings(environ, folder), events, progress))
 

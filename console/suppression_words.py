@@ -22,6 +22,11 @@ from pipeline.operators import Said
 
 #: Seconds in which a word shows in the list, unless something stands still.
 PATIENCE = 10.0
+_LATER = (
+    "What stands there still is later than this word, by the broker's clock. If it happened just now, remove it "
+    "again. If its time is in the future, a former release took it from a machine whose clock was wrong: see "
+    "postlog replay --rebuild."
+)
 
 
 class NotYet(Exception):
@@ -53,7 +58,7 @@ def add(
       postlog suppressions add someone@example.com --because "asked us by phone"
     """
     lookup = url or options.addresses(environ, folder).lookup
-    _say(environ, folder, EventType.SUPPRESSED, email, Said(who, because), _maybe(lookup, email), no_wait, lookup)
+    _say(environ, folder, EventType.SUPPRESSED, email, Said(who, because), no_wait, lookup)
 
 
 @click.command()
@@ -79,56 +84,43 @@ def remove(
       postlog suppressions remove someone@example.com --because "mailbox is repaired"
     """
     lookup = url or options.addresses(environ, folder).lookup
-    known = _maybe(lookup, email) if force else asking.one(lookup, email)[0]
-    if not force and known and not known.suppressed:
+    if not force and not asking.one(lookup, email)[0].suppressed:
         click.echo(f"{email}: is not suppressed, so nothing is done; --force says it all the same")
         return
-    _say(environ, folder, EventType.REINSTATED, email, Said(who, because), known, no_wait, lookup)
+    _say(environ, folder, EventType.REINSTATED, email, Said(who, because), no_wait, lookup)
 
 
-def _maybe(lookup: str, email: str) -> Known | None:
-    try:
-        return asking.one(lookup, email)[0]
-    except PostlogError:
-        return None
-
-
-def word(email: str, kind: EventType, said: Said, *, known: Known | None, now: int) -> Event:
-    """The event that says it; now in ms.
-
-    It comes after everything that the operator could see: this machine's clock may be behind those that wrote it.
-    """
-    seen = millis(known.updated_at) if known and known.updated_at else -1
-    return operators.event(email, kind, said, id=uuid.uuid4().hex, id_basis="id", now=max(now, seen + 1))
+def word(email: str, kind: EventType, said: Said, *, now: int) -> Event:
+    """The event that says it; now in ms. It counts from when the log takes it, whatever this machine's clock says."""
+    return operators.event(email, kind, said, id=uuid.uuid4().hex, id_basis="id", now=now)
 
 
 def _say(
-    environ: options.Environ,
-    folder: Folder,
-    kind: EventType,
-    email: str,
-    said: Said,
-    known: Known | None,
-    no_wait: bool,
-    lookup: str,
+    environ: options.Environ, folder: Folder, kind: EventType, email: str, said: Said, no_wait: bool, lookup: str
 ) -> None:
-    event = word(email, kind, said, known=known, now=int(time.time() * 1000))
-    asyncio.run(event_log.append(options.cluster_settings(environ, folder), [event]))
+    event = word(email, kind, said, now=int(time.time() * 1000))
+    written = asyncio.run(event_log.append(options.cluster_settings(environ, folder), [event]))
     if no_wait:
         click.echo(f"{email}: written to the log")
         return
-    click.echo(describe(_shown(lookup, event)))
+    known = _shown(lookup, event, written.at)
+    click.echo(describe(known))
+    if kind is EventType.REINSTATED and known.suppressed:
+        click.echo(_LATER, err=True)
 
 
-def _shown(lookup: str, event: Event) -> Known:
-    """What the list says once it holds the word, or a later one. Raises PostlogError if that takes too long."""
+def _shown(lookup: str, event: Event, at: int) -> Known:
+    """What the list says once it holds the word, which the log took at `at` (ms), or a later one.
+
+    Raises PostlogError if that takes too long.
+    """
     try:
         for attempt in stamina.retry_context(
             on=(NotYet, PostlogError), timeout=PATIENCE, attempts=None, wait_initial=0.05, wait_max=0.3
         ):
             with attempt:
                 known, _ = asking.one(lookup, event.email or "")
-                if known.operator is None or millis(known.operator.at) < event.at:
+                if known.operator is None or millis(known.operator.at) < at:
                     raise NotYet
     except (NotYet, PostlogError) as error:
         raise PostlogError(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ingress.delivery import Delivery, Garbled, Told
 from ingress.providers import Provider
@@ -31,10 +32,14 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     headers: list[tuple[str, bytes]]
 
 
-def records(provider: Provider, delivery: Delivery, *, fresh_trace: str) -> list[Outgoing]:
+def records(
+    provider: Provider, delivery: Delivery, *, fresh_trace: str, arrived_at: int | UnsetType = UNSET
+) -> list[Outgoing]:
     """The records of an authentic delivery. Total: what cannot be understood becomes a dead letter.
 
     fresh_trace  the traceparent to use if the delivery brings none that is well formed
+    arrived_at   when the log took the delivery as a dead letter, in ms; UNSET if it comes for the first time. A fact
+                 that is read late must not count as newer than it was
     """
     given = delivery.headers.get(contract.HEADER_TRACE, "")
     trace = given if _TRACEPARENT.fullmatch(given) else fresh_trace
@@ -46,13 +51,15 @@ def records(provider: Provider, delivery: Delivery, *, fresh_trace: str) -> list
     except Exception as error:
         # A bug in a reader must not lose the delivery, nor make the provider send it for ever.
         told = [Garbled(Unreadable(f"the reader failed: {error!r}"), delivery.body)]
-    return [_outgoing(provider, delivery, item, trace) for item in told]
+    return [_outgoing(provider, delivery, item, trace, arrived_at) for item in told]
 
 
-def _outgoing(provider: Provider, delivery: Delivery, item: Told | Garbled, trace: str) -> Outgoing:
+def _outgoing(
+    provider: Provider, delivery: Delivery, item: Told | Garbled, trace: str, arrived_at: int | UnsetType
+) -> Outgoing:
     if isinstance(item, Told):
         try:
-            event = event_of(provider, item, delivery.received_at)
+            event = event_of(provider, item, delivery.received_at, arrived_at)
         except Unreadable as error:
             item = Garbled(error, item.raw)
         else:
@@ -67,7 +74,7 @@ def _outgoing(provider: Provider, delivery: Delivery, item: Told | Garbled, trac
     return Outgoing("dead_letters", "unreadable", None, item.raw, headers)
 
 
-def event_of(provider: Provider, told: Told, received_at: int) -> Event:
+def event_of(provider: Provider, told: Told, received_at: int, arrived_at: int | UnsetType = UNSET) -> Event:
     """Our words for what a provider told. Raises Unreadable for text that is too long to carry."""
     for field, text in (("id", told.id), ("type", told.type), ("email", told.recipient)):
         if text is not None and len(text) > LONGEST_TEXT:
@@ -84,5 +91,6 @@ def event_of(provider: Provider, told: Told, received_at: int) -> Event:
         email_given=told.recipient,
         occurred_at=told.occurred_at,
         received_at=received_at,
+        arrived_at=arrived_at,
         raw=msgspec.Raw(told.raw),
     )

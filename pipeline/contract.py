@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from pipeline.addresses import LONGEST_ADDRESS as LONGEST_ADDRESS
 from pipeline.addresses import address as address
@@ -68,7 +68,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     email        normalised address, None if the provider named none that could be one
     email_given  the address as the provider wrote it, None if there was none
     occurred_at  the provider's time, data only: never trusted for windows or retention
-    received_at  when the delivery was complete at our ingress
+    received_at  when the delivery was complete at our ingress, by that machine's clock: data only
+    arrived_at   when the log first took what this was read from, if that was before it took this record: a delivery
+                 that nobody could read, and that was sent round again. By the broker's clock
     raw          the event as the provider wrote it, JSON; read again when a mapping was corrected
     """
 
@@ -83,15 +85,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     email_given: str | None = None
     occurred_at: Millis | None = None
     received_at: Millis
+    arrived_at: Millis | UnsetType = UNSET
     raw: msgspec.Raw = msgspec.Raw(b"null")
+
+    def happened(self, appended: int) -> int:
+        """When it counts as having happened, in ms: the provider's time if it gives one, but never after its arrival.
+
+        A provider's clock in the far future would otherwise outlive every later unsubscribe. Only the broker's clock
+        says when that was, so that every process and every replay finds the same; see docs/decisions/0025.
+
+        appended  when the broker appended the record, or the one it was first, in ms: `origin(record).at`
+        """
+        arrived = appended if self.arrived_at is UNSET else min(self.arrived_at, appended)
+        return arrived if self.occurred_at is None else min(self.occurred_at, arrived)
 
     @property
     def at(self) -> int:
-        """When it counts as having happened, in ms: the provider's time if it gives one, but never after its arrival.
-
-        A provider's clock in the far future would otherwise outlive every later unsubscribe.
-        """
-        return self.received_at if self.occurred_at is None else min(self.occurred_at, self.received_at)
+        """When it counts as having happened, in ms. Only of an event that was `dated`, as handlers get them."""
+        return self.happened(self.received_at)
 
 
 class Record(Protocol):
@@ -201,6 +212,11 @@ def origin(record: Record) -> Position:
         if name == HEADER_ORIGIN:
             return read_origin(value)[1]
     return Position(record.offset, max(record.timestamp, 0))
+
+
+def dated(event: Event, record: Record) -> Event:
+    """The event with the log's time in the place of the ingress'. Raises Undecodable as `origin` does."""
+    return msgspec.structs.replace(event, received_at=origin(record).at)
 
 
 def read_origin(value: bytes | None) -> tuple[int, Position]:

@@ -256,7 +256,7 @@ class Calling:
 
     async def _try(self, handler: Handler, call: Call) -> Exception | None:
         """Call a handler once; why it failed, None if it did not."""
-        event = as_it_means_now(contract.decode(call.value))
+        event = contract.dated(as_it_means_now(contract.decode(call.value)), call)
         (value,) = self._store.suppressions([call.email.encode()])
         present = None if value is None else suppression.decode(value)
         try:

@@ -160,9 +160,9 @@ def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
 def _suppress(heard: list[_Entry], find: Find, changes: Changes) -> None:
     """Join what the events say into the list."""
     speaking: dict[str, Facts] = {}
-    for _, event, _ in heard:
+    for _, event, place in heard:
         if event.type in SPEAKING and event.email is not None:
-            said = suppressions.facts_of(event)
+            said = suppressions.facts_of(event, place.at)
             known = speaking.get(event.email)
             speaking[event.email] = said if known is None else suppressions.join(known, said)
     addresses = [email.encode() for email in speaking]

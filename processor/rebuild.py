@@ -32,7 +32,8 @@ FETCH_BYTES = 8 * 1024 * 1024
 SLICE = 10_000
 #: How long Kafka keeps a transaction open that writes a whole list, in ms: as long as brokers allow by default.
 TRANSACTION_TIMEOUT_MS = 900_000
-#: How far a provider's clock may be ahead of the broker's, in ms: an expired record may tell of a later time.
+#: How far a clock may have been ahead of the broker's, in ms: a fact of an expired record may be of a later time, if
+#: a former release wrote it.
 CLOCK_MARGIN_MS = 86_400_000
 #: Later than everything, in ms.
 NEVER = 2**62

@@ -29,12 +29,14 @@ SPEAKING = frozenset(
 )
 
 
-def facts_of(event: Event) -> Facts:
+def facts_of(event: Event, appended: int) -> Facts:
     """What one event says by itself; nothing for a type that does not speak about suppression.
 
     Operators' types count only from an operator: a provider that could say them would overrule everybody.
+
+    appended  when the log took it first, in ms
     """
-    at = event.at
+    at = event.happened(appended)
     match event.type:
         case EventType.HARD_BOUNCE:
             return Facts(hard_bounce=Span(at, at))
@@ -45,16 +47,16 @@ def facts_of(event: Event) -> Facts:
         case EventType.SUBSCRIBED:
             return Facts(choice=Choice(at, event.id, "subscribed"))
         case EventType.SUPPRESSED if event.provider == operators.PROVIDER:
-            return Facts(word=_word(event, "suppressed"))
+            return Facts(word=_word(event, at, "suppressed"))
         case EventType.REINSTATED if event.provider == operators.PROVIDER:
-            return Facts(word=_word(event, "reinstated"), reinstated=at)
+            return Facts(word=_word(event, at, "reinstated"), reinstated=at)
         case _:
             return Facts()
 
 
-def _word(event: Event, kind: Literal["suppressed", "reinstated"]) -> Word:
+def _word(event: Event, at: int, kind: Literal["suppressed", "reinstated"]) -> Word:
     said = operators.said(event)
-    return Word(event.at, event.id, kind, said.who, said.because)
+    return Word(at, event.id, kind, said.who, said.because)
 
 
 def join(one: Facts, other: Facts) -> Facts:

@@ -33,7 +33,7 @@ class Found:
 
     sent     by event id, in the order in which its sender first posted the events of one address
     forged   ids that were posted with a wrong signature only
-    events   (partition, offset, value) of the events topic
+    events   (partition, offset, append time in ms, value) of the events topic
     markers  (key, value) of the markers' changelog
     listed   (address, value) of the suppressions topic
     letters  (event id, handler) of the dead letters; handler is empty if the record itself was the problem
@@ -44,7 +44,7 @@ class Found:
 
     sent: dict[str, Sent] = field(default_factory=dict)
     forged: set[str] = field(default_factory=set)
-    events: list[tuple[int, int, bytes]] = field(default_factory=list)
+    events: list[tuple[int, int, int, bytes]] = field(default_factory=list)
     markers: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     listed: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     letters: list[tuple[str, str]] = field(default_factory=list)
@@ -93,11 +93,11 @@ def check(found: Found) -> Verdict:
     return verdict
 
 
-def _first_occurrences(events: Iterable[tuple[int, int, bytes]]) -> dict[str, dict[str, Any]]:
+def _first_occurrences(events: Iterable[tuple[int, int, int, bytes]]) -> dict[str, dict[str, Any]]:
     """The event by id, as it stands first in the log; the order of the log within a partition."""
     firsts: dict[str, dict[str, Any]] = {}
-    for _, _, value in sorted(events, key=lambda each: each[:2]):
-        event = json.loads(value)
+    for _, _, appended, value in sorted(events, key=lambda each: each[:2]):
+        event = json.loads(value) | {"appended": appended}
         firsts.setdefault(event["id"], event)
     return firsts
 
@@ -160,7 +160,7 @@ def _model(events: Iterable[dict[str, Any]]) -> dict[str, tuple[bool, frozenset[
             causes[email].add(kind)
         elif kind in ("subscribed", "unsubscribed"):
             occurred = event.get("occurred_at")
-            at = event["received_at"] if occurred is None else min(occurred, event["received_at"])
+            at = event["appended"] if occurred is None else min(occurred, event["appended"])
             words[email].append((at, event["id"], kind))
     for email, said in words.items():
         if max(said)[2] == "unsubscribed":

@@ -265,7 +265,7 @@ async def _found(system: System, services: dict[str, Service], senders: Senders,
     return Found(
         sent=senders.sent,
         forged=senders.forged,
-        events=[(r.partition, r.offset, r.value) for r in await system.records(topics.events)],
+        events=[(r.partition, r.offset, r.timestamp, r.value) for r in await system.records(topics.events)],
         markers=[(key, marker) for *_, key, marker in await system.seen()],
         listed=[(r.key, r.value) for r in await system.records(topics.suppressions)],
         letters=letters,

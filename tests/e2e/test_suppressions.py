@@ -73,6 +73,7 @@ async def complain(system: System, at: int) -> None:
         id=f"complaint-{at}",
         id_basis="id",
         email=EMAIL,
+        occurred_at=at,
         received_at=at,
     )
     producer = AIOKafkaProducer(**kafka.client_options(system.settings), acks="all")
@@ -106,11 +107,11 @@ async def test_what_is_added_stands_until_it_is_removed_and_a_later_complaint_st
     assert (found["suppressed"], found["operator"]["type"], found["operator"]["who"]) == (False, "reinstated", "eve")
     assert "nothing is done" in await operator.done("remove", EMAIL, "--because", "again")
 
-    (_, removed) = await operator.system.events()
-    await complain(operator.system, removed["received_at"] - 1)
+    (_, removed) = await operator.system.records(operator.system.topics.events)
+    await complain(operator.system, removed.timestamp - 1)
     await operator.system.caught_up()
     assert await operator.system.suppressed() == set()
-    await complain(operator.system, removed["received_at"] + 1)
+    await complain(operator.system, removed.timestamp + 1)
     await operator.system.caught_up()
     await until(lambda: operator._has(1), "the complaint is listed")
     assert list((await operator.get())["causes"]) == ["complaint"]

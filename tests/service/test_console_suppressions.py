@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from console import asking, event_log, suppression_words
 from console.__main__ import main
+from console.event_log import Written
 from console.processes import free_port
 from lookup import answers, api
 from lookup.progress import Progress
@@ -52,18 +54,19 @@ class World:
     store: Store
     url: str = ""
     working: bool = True
+    clock: int = NEW_YEAR + 86_400_000  # the log's, in ms
     written: list[Event] = field(default_factory=list)
     facts: dict[str, Facts] = field(default_factory=dict)
 
     async def append(
         self, settings: Settings, events: Iterable[Event], progress: Callable[[int], None] = lambda _: None
-    ) -> int:
+    ) -> Written:
         before = len(self.written)
         self.written += events
         for event in self.written[before:] if self.working else ():
-            self.keep(event.email or "", facts_of(event))
+            self.keep(event.email or "", facts_of(event, self.clock))
         progress(len(self.written) - before)
-        return len(self.written) - before
+        return Written(len(self.written) - before, self.clock)
 
     def keep(self, email: str, facts: Facts) -> None:
         self.facts[email] = join(self.facts.get(email, Facts()), facts)
@@ -114,14 +117,30 @@ async def test_every_word_has_an_id_of_its_own_and_somebody_who_says_it(world: W
     assert "@" in operators.said(one).who
 
 
-async def test_what_is_removed_may_be_mailed_though_this_clock_is_behind(world: World) -> None:
-    future = 4_000_000_000_000
-    world.keep("a@example.com", Facts(hard_bounce=Span(future, future)))
+@pytest.mark.parametrize("minutes", [-120, -10, 0, 10, 120])
+async def test_an_operators_word_counts_from_when_the_log_took_it_whatever_this_clock_says(
+    world: World, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    bounced = world.clock - 1000
+    world.keep("a@example.com", Facts(hard_bounce=Span(bounced, bounced)))
+    wrong = world.clock / 1000 + 60 * minutes
+    monkeypatch.setattr(time, "time", lambda: wrong)
     result = await world.run("remove", "a@example.com", "--because", "repaired", "--who", "bob")
     assert result.exit_code == 0, result.output
     assert "a@example.com: not suppressed any more" in result.output
     assert "by bob: repaired" in result.output
-    assert world.written[0].at == future + 1
+    # What happens after it counts.
+    world.keep("a@example.com", Facts(complaint=Span(world.clock + 1, world.clock + 1)))
+    assert world.facts["a@example.com"].causes().keys() == {"complaint"}
+
+
+async def test_what_is_later_than_a_removal_stands_and_the_command_says_so(world: World) -> None:
+    future = world.clock + 7_200_000
+    world.keep("a@example.com", Facts(hard_bounce=Span(future, future)))
+    result = await world.run("remove", "a@example.com", "--because", "repaired")
+    assert result.exit_code == 0, result.output
+    assert "a@example.com: suppressed, do not mail" in result.stdout
+    assert "is later than this word" in result.stderr
 
 
 @pytest.mark.parametrize("facts", [None, CAME_BACK])

@@ -40,7 +40,7 @@ def kept() -> Found:
     return Found(
         sent={identity: Sent(email, kind, True) for identity, kind, email in log},
         forged={"e9"},
-        events=[(0, offset, event(*each)) for offset, each in enumerate(log)],
+        events=[(0, offset, 1000 + offset, event(*each)) for offset, each in enumerate(log)],
         markers=[marker(identity) for identity in ("e1", "e2", "e4", "e5", "e6")],
         listed=[
             (ANN.encode(), entry(ANN, "hard_bounce")),
@@ -77,7 +77,7 @@ def add(where: str, item: object, index: int | None = None) -> Callable[[Found],
 
 
 def forge(found: Found) -> None:
-    found.events.append((1, 0, event("e9", "complaint", ANN)))
+    found.events.append((1, 0, 1000, event("e9", "complaint", ANN)))
 
 
 def accept_what_never_came(found: Found) -> None:
@@ -85,7 +85,7 @@ def accept_what_never_came(found: Found) -> None:
 
 
 def swap(found: Found) -> None:
-    found.events[0], found.events[1] = (0, 0, found.events[1][2]), (0, 1, found.events[0][2])
+    found.events[0], found.events[1] = (0, 0, 1000, found.events[1][3]), (0, 1, 1001, found.events[0][3])
 
 
 def mislead(found: Found) -> None:

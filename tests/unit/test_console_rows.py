@@ -48,7 +48,7 @@ def test_only_the_address_is_needed_and_the_rest_has_a_default() -> None:
 @pytest.mark.parametrize("cause", rows.TYPES)
 def test_a_row_of_a_cause_makes_that_cause_stand_since_its_time(cause: Cause) -> None:
     made = event(f"a@x.io,{cause},{MORNING},why,you")
-    found = facts_of(made).causes()
+    found = facts_of(made, NOON).causes()
     assert {name: (span.first, span.latest) for name, span in found.items()} == {
         cause: (rows.millis(MORNING), rows.millis(MORNING))
     }
@@ -167,7 +167,7 @@ def test_an_exported_address_imported_says_the_same_again(form: Format) -> None:
     found = read(text, form)
     assert all(isinstance(entry, Entry) for entry in found)
     events = [rows.event(e, now=NOON * 2, who="x", because="y") for e in found if isinstance(e, Entry)]
-    facts = reduce(join, map(facts_of, events), Facts())
+    facts = reduce(join, [facts_of(made, NOON) for made in events], Facts())
     assert {c: (s.first, s.latest) for c, s in facts.causes().items()} == {
         c: (rows.millis(t.first), rows.millis(t.latest)) for c, t in LISTED.causes.items()
     }
@@ -180,7 +180,7 @@ def test_an_old_export_does_not_undo_a_later_word() -> None:
     assert isinstance(entry, Entry)
     later = operators.event("a@x.io", EventType.REINSTATED, operators.Said(), id="1", id_basis="id", now=NOON)
     again = rows.event(entry, now=NOON + 5, who="", because="")
-    assert join(facts_of(again), facts_of(later)).causes() == {}
+    assert join(facts_of(again, NOON + 5), facts_of(later, NOON)).causes() == {}
 
 
 def test_people_read_who_said_it_and_why() -> None:

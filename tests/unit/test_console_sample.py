@@ -79,7 +79,7 @@ def test_what_it_says_must_be_suppressed_is_what_the_rules_make_of_it_in_any_ord
     facts: dict[str, Facts] = {}
     for event in events:
         facts[event.email or ""] = suppressions.join(
-            facts.get(event.email or "", Facts()), suppressions.facts_of(event)
+            facts.get(event.email or "", Facts()), suppressions.facts_of(event, NOW)
         )
     entries = [Suppression.of(email, known) for email, known in facts.items()]
     assert sample.suppressed(made) == {e.email: frozenset(e.causes) for e in entries if e.suppressed}

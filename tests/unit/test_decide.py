@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,6 +149,64 @@ def test_a_time_in_the_far_future_does_not_leave_the_window() -> None:
     memory = Memory()
     memory.process([record(0, event(occurred_at=2**62))])
     assert memory.process([record(1, event(occurred_at=2**62))]).duplicates.total() == 1
+
+
+WRONG = st.sampled_from([-7_200_000, -600_000, 0, 600_000, 7_200_000])
+
+
+@given(WRONG, WRONG, st.sampled_from([None, 5]))
+def test_no_clock_but_the_brokers_says_which_of_two_choices_is_the_later(
+    one: int, other: int, occurred_after: int | None
+) -> None:
+    """Two ingresses, each with a clock of its own; the provider tells the right time, or none."""
+    times = [None if occurred_after is None else NOON + minute + occurred_after for minute in (0, 60_000)]
+    came = event(kind=EventType.SUBSCRIBED, id="1", occurred_at=times[0], received_at=NOON + one)
+    left = event(kind=EventType.UNSUBSCRIBED, id="2", occurred_at=times[1], received_at=NOON + 60_000 + other)
+    memory = Memory()
+    memory.process([record(0, came, timestamp=NOON + 10), record(1, left, timestamp=NOON + 60_010)])
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+@given(WRONG, WRONG)
+def test_a_complaint_after_a_removal_stands_whatever_the_clocks_of_both_say(ingress: int, operator: int) -> None:
+    removed = event(kind=EventType.REINSTATED, id="1", received_at=NOON + operator)
+    complaint = event(kind=EventType.COMPLAINT, id="2", received_at=NOON + 1000 + ingress)
+    memory = Memory()
+    memory.process([record(0, removed, timestamp=NOON), record(1, complaint, timestamp=NOON + 1000)])
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_a_provider_that_is_ahead_of_the_log_counts_as_of_the_log() -> None:
+    memory = Memory()
+    future = event(kind=EventType.SUBSCRIBED, id="1", occurred_at=NOON + 7_200_000, received_at=NOON + 7_200_000)
+    memory.process([record(0, future), record(1, event(kind=EventType.UNSUBSCRIBED, id="2"), timestamp=NOON + 1)])
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_what_is_sent_round_again_counts_as_of_when_the_log_took_it_first() -> None:
+    came_back = event(kind=EventType.SUBSCRIBED, id="1")
+    left = event(kind=EventType.UNSUBSCRIBED, id="2")
+    origin = [contract.origin_header(0, Position(0, NOON))]
+    log = [
+        record(0, came_back),
+        record(1, left, timestamp=NOON + 1000),
+        record(2, came_back, timestamp=NOON + 90_000_000, headers=origin),
+    ]
+    once, replayed = Memory(), Memory()
+    once.process(log)
+    for entry in [*log, *log]:
+        replayed.process([entry])
+    assert once.suppressed() == replayed.suppressed() == {b"ann@example.com"}
+    assert once.entries == replayed.entries
+
+
+def test_what_is_read_from_an_old_dead_letter_counts_as_of_when_the_log_took_the_letter() -> None:
+    read_late = msgspec.structs.replace(event(kind=EventType.SUBSCRIBED, id="1"), arrived_at=NOON)
+    left = event(kind=EventType.UNSUBSCRIBED, id="2")
+    memory = Memory()
+    memory.process([record(0, left, timestamp=NOON + 1000), record(1, read_late, timestamp=NOON + 90_000_000)])
+    assert memory.suppressed() == {b"ann@example.com"}
+    assert contract.decode(contract.encode(read_late)) == read_late
 
 
 def test_ages_of_duplicates_have_four_labels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -65,11 +67,12 @@ def unread(body: bytes, *, at: int = NOON, provider: bytes = b"nexuspromail") ->
     return letter(5, value=body, key=None, source=None, error=Unreadable("x"), at=at, headers=headers)
 
 
-def test_a_delivery_is_read_again_as_of_its_first_arrival() -> None:
-    (sent,) = again(unread(BODY, at=NOON - 5))
+def test_a_delivery_is_read_again_as_of_when_the_log_took_its_letter() -> None:
+    (sent,) = again(dataclasses.replace(unread(BODY, at=NOON - 5), timestamp=NOON - 3))
     made = contract.decode(sent.value)
     assert (made.id, made.email, made.received_at) == ("evt_1", "ann@example.com", NOON - 5)
-    assert (sent.partition, sent.key) == (None, b"ann@example.com")
+    assert made.arrived_at == NOON - 3
+    assert (sent.partition, sent.key) == (contract.partition_of(b"ann@example.com", 12), b"ann@example.com")
     assert list(sent.headers) == contract.headers(made, TRACE.replace("a", "c"))
 
 

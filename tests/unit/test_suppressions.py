@@ -12,7 +12,7 @@ from pipeline.contract import Event, EventType
 from pipeline.operators import Said
 from pipeline.suppression import Facts, Suppression, Word
 from processor.suppressions import SPEAKING, before, facts_of, join
-from tests.unit.records import OPERATORS, event
+from tests.unit.records import NOON, OPERATORS, event
 
 ALL = list(EventType)
 # Few distinct times and ids, so that ties happen.
@@ -26,7 +26,8 @@ EVENTS = st.builds(
 
 
 def facts(events: list[Event]) -> Facts:
-    return reduce(join, map(facts_of, events), Facts())
+    """With a log that took each event when the ingress had it."""
+    return reduce(join, [facts_of(event, event.received_at) for event in events], Facts())
 
 
 def causes(*events: Event) -> set[str]:
@@ -55,7 +56,7 @@ def test_joining_does_not_depend_on_how_a_batch_was_cut(
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_type_has_an_answer(kind: EventType) -> None:
-    assert (facts_of(event(kind=kind)) != Facts()) == (kind in SPEAKING)
+    assert (facts_of(event(kind=kind), NOON) != Facts()) == (kind in SPEAKING)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_after_a_reinstatement_a_new_complaint_suppresses_again() -> None:
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
 def test_a_provider_that_speaks_an_operators_word_is_not_heard(kind: EventType) -> None:
-    assert facts_of(event(kind=kind, provider="nexuspromail")) == Facts()
+    assert facts_of(event(kind=kind, provider="nexuspromail"), NOON) == Facts()
 
 
 def test_no_provider_can_speak_for_an_operator() -> None:
@@ -132,7 +133,7 @@ def test_no_provider_can_speak_for_an_operator() -> None:
 def test_who_and_why_are_kept_with_the_word_and_bounded() -> None:
     said = Said("w" * 2000, "b" * 2000)
     made = operators.event("a@example.com", EventType.SUPPRESSED, said, id="1", id_basis="id", now=5)
-    word = facts_of(made).word
+    word = facts_of(made, 5).word
     assert word == Word(5, "1", "suppressed", "w" * operators.LONGEST_WHO, "b" * operators.LONGEST_BECAUSE)
 
 
@@ -140,7 +141,7 @@ def test_who_and_why_are_kept_with_the_word_and_bounded() -> None:
     "raw", [b"null", b"{", b"[1]", b'{"who":5}', b"\xff", b'"\\ud800"', b"[" * 100_000, b""], ids=repr
 )
 def test_a_word_counts_whatever_its_raw_tells(raw: bytes) -> None:
-    word = facts_of(event(kind=EventType.SUPPRESSED, id="1", occurred_at=5, raw=raw)).word
+    word = facts_of(event(kind=EventType.SUPPRESSED, id="1", occurred_at=5, raw=raw), NOON).word
     assert word == Word(5, "1", "suppressed", "", "")
 
 
