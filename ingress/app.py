@@ -166,7 +166,7 @@ class Ingress:
 
     def ready(self) -> Health:
         """Whether deliveries can be accepted: the producer knows the events topic, and we are not draining."""
-        details = {"kafka": self._log.knows_topics(), "draining": self.draining}
+        details = {"kafka": self._log.knows_topics(), "draining": self.draining, **self._log.spooled()}
         return Health(ok=self._log.ready() and not self.draining, details=details)
 
     async def _nothing_here(self, request: web.Request) -> web.StreamResponse:

@@ -25,6 +25,11 @@ from pipeline.topics import Topic
 #: How long what comes waits for the answer to what went before, in seconds. Kafka takes a few ms; whoever waits for
 #: a partition that is without a leader must not hold up the others.
 PATIENCE = 0.02
+#: Copies of a record that are held while it waits: the body it came in, what the reader took out of that, the record
+#: itself, its place in a batch. After the deadline fewer are.
+COPIES = 4
+#: Bytes that a record takes besides its value: key, headers, objects.
+AROUND = 256
 #: Turns of the event loop for which what comes is collected: so many a delivery that has arrived takes until it is
 #: appended. An idle loop makes them in no time.
 TURNS = 4
@@ -34,13 +39,14 @@ class Batches:
     """Between start and stop of the producer.
 
     pending  records that Kafka has not acknowledged yet
+    held     bytes of memory that their deliveries take, see `weight`
     """
 
     def __init__(
-        self, producer: AIOKafkaProducer, topics: Mapping[str, Topic], counted: Callable[[int], None]
+        self, producer: AIOKafkaProducer, topics: Mapping[str, Topic], counted: Callable[[int, int], None]
     ) -> None:
-        """topics by role; `counted` is told `pending` whenever it changes."""
-        self.pending = 0
+        """topics by role; `counted` is told `pending` and `held` whenever they change."""
+        self.pending = self.held = 0
         self._producer = producer
         self._lanes = {
             role: [_Lane(topic.name, number) for number in range(topic.partitions)] for role, topic in topics.items()
@@ -53,21 +59,24 @@ class Batches:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def append(self, records: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def append(self, records: Sequence[Outgoing], size: int) -> asyncio.Future[bool]:
         """Put the records of a delivery behind what waits; the future is done when Kafka has all of them.
 
-        It fails with aiokafka's error if Kafka did not take one of them. It may be cancelled, or be given another
-        result: the records are sent all the same.
+        size  their weight
+
+        It is True then. It fails with aiokafka's error if Kafka did not take one of them. It may be cancelled,
+        or be given another result: the records are sent all the same.
         """
-        ticket = _Ticket(self._loop.create_future())
+        ticket = _Ticket(self._loop.create_future(), size)
         for record in records:
             lanes = self._lanes[record.topic]
             lane = lanes[place_of(record.key, len(lanes))]
             lane.put(record, ticket, self._producer)
             self._ready[lane] = None
         if not ticket.open:
-            ticket.done.set_result(None)
-        self._count(len(records))
+            ticket.done.set_result(True)
+            return ticket.done
+        self._count(len(records), size)
         if self._next is None:
             self._next = self._loop.call_soon(self._turn, TURNS)
         return ticket.done
@@ -101,9 +110,9 @@ class Batches:
         """Kafka has a batch, or does not take it."""
         failure = KafkaUnavailable("the producer was stopped") if sent.cancelled() else sent.exception()
         lane.under_way = False
-        for ticket in batch.tickets:
-            ticket.settle(failure)
-        self._count(-batch.builder.record_count())
+        # A delivery weighs what it weighs until the last of its batches has ended.
+        released = sum([ticket.size for ticket in batch.tickets if ticket.settle(failure)])
+        self._count(-batch.builder.record_count(), -released)
         if lane.waiting:
             self._ready[lane] = None
         self._answered()
@@ -121,13 +130,24 @@ class Batches:
         else:
             self._send()
 
-    def _count(self, change: int) -> None:
-        self.pending += change
-        self._counted(self.pending)
+    def _count(self, records: int, size: int) -> None:
+        self.pending += records
+        self.held += size
+        self._counted(self.pending, self.held)
         if self.pending:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def weight(records: Sequence[Outgoing]) -> int:
+    """Bytes of memory that a delivery takes while its records wait."""
+    size = AROUND * len(records)
+    for record in records:
+        size += len(record.value)
+        if record.topic == "dead_letters":  # an event's headers are short, or texts out of its value
+            size += sum(len(value) for _, value in record.headers)
+    return COPIES * size
 
 
 def _failed(loop: asyncio.AbstractEventLoop, error: Exception) -> asyncio.Future[object]:
@@ -145,25 +165,29 @@ class _Ticket:
     """A delivery that waits for its batches.
 
     open  of them that are not acknowledged yet
+    size  its weight
     """
 
-    __slots__ = ("done", "failure", "open")
+    __slots__ = ("done", "failure", "open", "size")
 
-    def __init__(self, done: asyncio.Future[None]) -> None:
+    def __init__(self, done: asyncio.Future[bool], size: int) -> None:
         self.done = done
+        self.size = size
         self.open = 0
         self.failure: BaseException | None = None
 
-    def settle(self, failure: BaseException | None) -> None:
-        """One of its batches is acknowledged, or failed."""
+    def settle(self, failure: BaseException | None) -> bool:
+        """One of its batches is acknowledged, or failed; whether that was the last one."""
         self.open -= 1
         self.failure = self.failure or failure
-        if self.open or self.done.done():
-            return
-        if self.failure is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(self.failure)
+        if self.open:
+            return False
+        if not self.done.done():
+            if self.failure is None:
+                self.done.set_result(True)
+            else:
+                self.done.set_exception(self.failure)
+        return True
 
 
 class _Batch:

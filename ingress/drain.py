@@ -15,40 +15,42 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from ingress.batches import place_of
-from ingress.spool import Held, Spool
+from ingress.segments import Held
+from ingress.spool import Spool
 from pipeline.topics import Topic
 
 log = structlog.get_logger(__name__)
 
-#: Rows that are looked at for one round of batches.
-ROWS = 500
+#: Rows, and bytes of them or one, that are looked at for one round of batches.
+ROWS, BYTES = 500, 4 * 1024 * 1024
 #: Seconds before a round that failed is tried again.
 PAUSE = 0.5
 
 
-async def drain(
-    spool: Spool, producer: AIOKafkaProducer, topics: Mapping[str, Topic], *, until_empty: bool = False
-) -> None:
-    """Send what is in the spool, and what comes into it, for good or until it is empty.
+async def drain(spool: Spool, producer: AIOKafkaProducer, topics: Mapping[str, Topic]) -> None:
+    """Send what is in the spool, and what comes into it, for good.
 
     topics  by role
 
     Raises KafkaError if Kafka refuses something for good: then it stays in the spool.
     """
     sent = 0
-    while not until_empty or spool.rows:
+    while True:
         await spool.filled.wait()
-        rows = spool.head(ROWS)
-        if not rows:
-            spool.settle()  # rows that are being written, or could not be
-            await asyncio.sleep(0.01)
-            continue
         try:
+            rows = spool.head(ROWS, BYTES)
+            if not rows:
+                await asyncio.sleep(0.01)  # they are being written
+                continue
             taken = await _round(rows, producer, topics)
         except KafkaError as error:
             if not error.retriable and not isinstance(error, KafkaTimeoutError):
                 raise
             log.warning("the spool waits for Kafka", records=spool.rows, reason=str(error) or type(error).__name__)
+            await asyncio.sleep(PAUSE)
+            continue
+        except OSError as error:
+            log.warning("the spool cannot be read", records=spool.rows, error=str(error))
             await asyncio.sleep(PAUSE)
             continue
         spool.drop(taken)

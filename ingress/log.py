@@ -16,9 +16,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingress import metrics
-from ingress import spool as spools
 from ingress.accept import Outgoing
-from ingress.batches import Batches
+from ingress.batches import COPIES, Batches, weight
 from ingress.drain import drain
 from ingress.spool import Spool
 from ingress.spooling import Limits
@@ -51,12 +50,13 @@ class Log:
         self._stop_seconds = settings.ingress_drain_seconds
         self._deadline = settings.ingress_deadline_seconds
         self._most = settings.ingress_max_pending
+        self._most_bytes = settings.ingress_max_pending_bytes
         self._spool: Spool | None = None
         self._connected = False
         self._background: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._producer = self._new_producer()
-        self._batches = Batches(self._producer, self._topics, metrics.PENDING.set)
+        self._batches = Batches(self._producer, self._topics, metrics.pending)
 
     async def start(self) -> bool:
         """Connect, and learn where the topics' partitions are; True. With a spool that is done in the background.
@@ -67,10 +67,15 @@ class Log:
         if not settings.ingress_spool_dir:
             await self._connect()
             return True
-        limits = Limits(settings.ingress_spool_max_bytes, settings.ingress_spool_max_seconds)
-        self._spool, left = spools.claim(Path(settings.ingress_spool_dir), settings.topic_prefix, limits)
-        log.info("spool open", folder=str(self._spool.folder), records=self._spool.rows, left_behind=len(left))
-        self._background = asyncio.create_task(self._empty(self._spool, left))
+        limits = Limits(
+            size=settings.ingress_spool_max_bytes,
+            age=settings.ingress_spool_max_seconds,
+            waiting=settings.ingress_max_pending_bytes // COPIES,
+        )
+        folder = Path(settings.ingress_spool_dir)
+        self._spool = await asyncio.to_thread(Spool, folder, settings.topic_prefix, limits)
+        log.info("spool open", folder=str(folder), records=self._spool.rows, damaged=self._spool.damaged())
+        self._background = asyncio.create_task(self._empty(self._spool))
         self._background.add_done_callback(self._background_ended)
         return True
 
@@ -101,6 +106,12 @@ class Log:
         """Whether events can be kept: we know where to write them, or there is a spool."""
         return not self.failed.is_set() and (self._spool is not None or self.knows_topics())
 
+    def spooled(self) -> dict[str, object]:
+        """How many records the spool holds, and what in it people have to look at; empty without a spool."""
+        if self._spool is None:
+            return {}
+        return {"spooled": self._spool.rows, "spool_damaged": self._spool.damaged()}
+
     def knows_topics(self) -> bool:
         """Whether we know where to write events."""
         return bool(self._producer.client.cluster.partitions_for_topic(self._topics["events"].name))
@@ -126,26 +137,30 @@ class Log:
         await spool.append(records)
 
     async def _append(self, records: Sequence[Outgoing]) -> None:
-        pending = self._batches.pending
-        # One delivery that is larger than the limit still gets its turn alone.
-        if pending and pending + len(records) > self._most:
-            raise KafkaUnavailable(f"{pending} events are waiting for Kafka already")
-        acknowledged = self._batches.append(records)
+        pending, held, size = self._batches.pending, self._batches.held, weight(records)
+        # One delivery that is larger than the limits still gets its turn alone.
+        if pending and (pending + len(records) > self._most or held + size > self._most_bytes):
+            raise KafkaUnavailable(f"{pending} events are waiting for Kafka already, which take {held} bytes")
+        acknowledged = self._batches.append(records, size)
         late = self._loop.call_later(self._deadline, self._give_up, acknowledged)
         try:
-            await acknowledged
+            in_time = await acknowledged
         except KafkaError as error:
             raise self._failure(error) from None
         finally:
             late.cancel()
+            del acknowledged  # an error in it would keep this frame, and the delivery with it
+        if not in_time:
+            raise KafkaUnavailable(f"no acknowledgement within {self._deadline:g} s")
 
-    def _give_up(self, acknowledged: asyncio.Future[None]) -> None:
+    def _give_up(self, acknowledged: asyncio.Future[bool]) -> None:
         """End the waiting, and not the sending."""
+        # Not with an error: the future lives until Kafka answers, and with it all that the error's traceback names.
         if not acknowledged.done():
-            acknowledged.set_exception(KafkaUnavailable(f"no acknowledgement within {self._deadline:g} s"))
+            acknowledged.set_result(False)
 
-    async def _empty(self, own: Spool, left: Sequence[Spool]) -> None:
-        """Connect, however long that takes; then keep the spool empty, after those that others left behind."""
+    async def _empty(self, spool: Spool) -> None:
+        """Connect, however long that takes; then keep the spool empty."""
         while not self._connected:
             try:
                 await kafka.require_topics(self._settings)
@@ -154,11 +169,8 @@ class Log:
                 log.warning("Kafka is away, deliveries go into the spool", reason=str(error))
                 await self._producer.stop()
                 self._producer = self._new_producer()
-                self._batches = Batches(self._producer, self._topics, metrics.PENDING.set)
-        for each in left:
-            await drain(each, self._producer, self._topics, until_empty=True)
-            await each.discard()
-        await drain(own, self._producer, self._topics)
+                self._batches = Batches(self._producer, self._topics, metrics.pending)
+        await drain(spool, self._producer, self._topics)
 
     async def _connect(self) -> None:
         await self._producer.start()

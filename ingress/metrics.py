@@ -23,8 +23,19 @@ CONNECTIONS_CLOSED = Counter(
 for _reason in ("shut_out", "crowded_out", "full"):
     CONNECTIONS_CLOSED.labels(_reason)
 PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")
+PENDING_BYTES = Gauge(
+    "postlog_ingress_pending_bytes",
+    "bytes of memory that deliveries take whose events wait for Kafka",
+    multiprocess_mode="livesum",
+)
 SPOOLED = Gauge("postlog_ingress_spooled_records", "records in the spool", multiprocess_mode="livesum")
 SPOOLED_BYTES = Gauge("postlog_ingress_spooled_bytes", "bytes in the spool", multiprocess_mode="livesum")
+SPOOL_DAMAGED = Gauge(
+    "postlog_ingress_spool_damaged_files",
+    "files of the spool that hold less than was answered 200, set aside or not readable; looked for at each start, "
+    "and whenever /health/ready is asked",
+    multiprocess_mode="livemax",
+)
 SPOOL_OLDEST = Gauge(
     "postlog_ingress_spool_oldest_timestamp_seconds",
     "when the oldest record in the spool was taken; 0: it is empty",
@@ -35,3 +46,9 @@ ACKNOWLEDGE = Histogram(
     "from the complete body to Kafka's acknowledgement of all its events",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
+
+
+def pending(events: int, size: int) -> None:
+    """What waits for Kafka now: events, and bytes of memory."""
+    PENDING.set(events)
+    PENDING_BYTES.set(size)

@@ -1,75 +1,93 @@
 """Verified deliveries on this machine's disk while Kafka cannot take them.
 
-A shell over RocksDB. What always holds: `append` returns only when the rows are synced to the disk; rows leave in the
-order in which they came, and only when Kafka has them; a kill at any moment loses no row that was answered for. Many
-deliveries share one sync. See docs/decisions/0013.
+A shell over files. What always holds: `append` returns only when the rows are synced to the disk; rows leave in the
+order in which they came, and only when Kafka has them; a kill at any moment loses no row that was answered for; and
+nothing but `append` needs space on the disk. Many deliveries share one sync. See docs/decisions/0013 and 0023.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import errno
+import os
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
-from ingress import metrics, spooling
+from ingress import folders, framing, left, metrics, spooling
 from ingress.accept import Outgoing
+from ingress.folders import Folder
+from ingress.left import Names, Source
+from ingress.segments import SEGMENT_BYTES, Held, Segment
 from ingress.spooling import Limits, Row
-from pipeline import rocks
-from pipeline.errors import ConfigError, KafkaUnavailable, StoreBroken, StoreLocked
+from pipeline.contract import Millis
+from pipeline.errors import ConfigError, KafkaUnavailable, StoreLocked
 
 log = structlog.get_logger(__name__)
 
 #: Folders that are tried for one that no other process has.
 MOST_FOLDERS = 256
+#: Bytes that are read to learn when the oldest row was taken.
+PEEK_BYTES = 64 * 1024
+#: Errors of a disk that is full or failing: the ingress starts all the same, and spools when it can.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
-class Held(NamedTuple):
-    """A row on the disk: its number, its bytes, and what it is."""
+class Waiting(NamedTuple):
+    """The rows of a delivery on their way to the disk, their bytes there, and who waits for them."""
 
-    number: int
+    at: Millis
+    values: list[bytes]
     size: int
-    row: Row
+    done: asyncio.Future[None]
 
 
 class Spool:
-    """One folder of rows, for one process at a time.
+    """The rows of one process, and those that processes left that are gone: they come first.
 
     filled  set while there is anything in it
+    rows    how many it holds, those included that are being written
     """
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        """Raises StoreLocked if another process has the folder, ConfigError if it cannot be had."""
-        self.folder = folder
+    def __init__(self, place: Path, prefix: str, limits: Limits) -> None:
+        """Raises ConfigError if the folder cannot be used. A full disk is none: it may be empty later."""
         self.filled = asyncio.Event()
+        self._names = Names(place, prefix)
         self._limits = limits
-        self._db = _open(folder)
-        self._waiting: list[tuple[list[tuple[bytes, bytes]], asyncio.Future[None]]] = []
+        self._waiting: deque[Waiting] = deque()
         self._writing: asyncio.Task[None] | None = None
-        self._synced = WriteOptions()
-        self._synced.sync = True
-        self._rows = self._bytes = 0
-        self._next = self._first = 0
-        self._oldest: int | None = None
-        for row_key, value in self._items():
-            self._oldest = spooling.decode(value).at if self._oldest is None else self._oldest
-            self._rows += 1
-            self._bytes += len(value)
-            self._next = spooling.number(row_key) + 1
-        if self._rows:
-            self.filled.set()
-        self._show()
+        self._own: Folder | None = None
+        self._active: Segment | None = None
+        self._next = 0
+        self._under_way = 0
+        self._queue: deque[Source] = deque()
+        self._unreadable: list[Path] = []
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            found, self._unreadable = left.take_over(self._names)
+            self._queue += found
+            self._own = self._make()
+        except OSError as error:
+            if error.errno not in DISK_ERRORS and not self._queue:
+                raise ConfigError(f"INGRESS_SPOOL_DIR: {place} cannot be used: {error}") from None
+            log.warning("the disk of the spool takes nothing now", folder=str(place), error=str(error))
+        self.rows = sum(source.rows for source in self._queue)
+        self._bytes = sum(source.size for source in self._queue)
+        self._oldest: Millis | None = None
+        self._settle()
 
-    @property
-    def rows(self) -> int:
-        """How many rows it holds, those included that are being written."""
-        return self._rows
+    def damaged(self) -> list[str]:
+        """Names of what people have to look at: what is set aside, and what could not be read."""
+        try:
+            names = [path.name for path in (*self._names.damaged(), *self._unreadable)]
+        except OSError as error:
+            names = [f"{self._names.place}: {error}"]
+        metrics.SPOOL_DAMAGED.set(len(names))
+        return names
 
     async def append(self, records: Sequence[Outgoing]) -> None:
         """Return once the records are synced to the disk, behind all that came before.
@@ -78,125 +96,177 @@ class Spool:
         """
         now = int(time.time() * 1000)
         values = [spooling.encode(Row(now, record)) for record in records]
-        size = sum(map(len, values))
-        refused = self._limits.refusal(held=self._bytes, adding=size, oldest=self._oldest, now=now)
+        size = sum(map(len, values)) + framing.AROUND * len(values)
+        refused = self._limits.refusal(
+            held=self._bytes,
+            waiting=self._under_way,
+            adding=size,
+            room=self._room(),
+            oldest=self._oldest,
+            now=now,
+        )
         if refused:
             raise KafkaUnavailable(refused)
-        rows = [(spooling.key(self._next + index), value) for index, value in enumerate(values)]
-        self._next += len(rows)
-        self._rows += len(rows)
-        self._bytes += size
-        self._oldest = now if self._oldest is None else self._oldest
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((rows, done))
-        self.filled.set()
+        self._waiting.append(Waiting(now, values, size, done))
+        self._count(len(values), size)
+        self._under_way += size
+        if self._oldest is None:
+            self._oldest = now
         self._show()
-        if self._writing is None or self._writing.done():
+        if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         await asyncio.shield(done)
 
-    def head(self, most: int) -> list[Held]:
-        """The oldest rows that are on the disk; empty if there are none."""
-        return [
-            Held(spooling.number(key), len(value), spooling.decode(value))
-            for key, value in islice(self._items(), most)
-        ]
+    def head(self, rows: int, size: int) -> list[Held]:
+        """The oldest rows that are on the disk, of so many bytes or one; none if there are none.
+
+        Raises OSError for a disk that cannot be read now.
+        """
+        held: list[Held] = []
+        while self._queue and not held:
+            first = self._queue[0]
+            try:
+                held = first.head(rows, size)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                log.error("a file of the spool cannot be read", file=str(first.path), error=str(error))
+            if first is self._active and self._writing is not None:
+                break
+            if not held:
+                self._finish(first)
+        waiting = self._waiting[0].at if self._waiting else None
+        self._oldest = held[0].row.at if held else waiting
+        self._show()
+        return held
 
     def drop(self, rows: Sequence[Held]) -> None:
-        """Kafka has these, the oldest ones. Not synced: what a crash brings back is sent twice, and dropped there."""
-        self._first = rows[-1].number + 1
-        batch = WriteBatch(raw_mode=True)
-        batch.delete_range(spooling.key(rows[0].number), spooling.key(self._first))
-        self._db.write(batch)
-        self._bytes -= sum(row.size for row in rows)
-        self._rows -= len(rows)
-        self.settle()
-
-    def settle(self) -> None:
-        """See what is left, once rows are gone or could not be written."""
-        following = self.head(1)
-        self._oldest = following[0].row.at if following else None
-        if not following and not self._waiting and (self._writing is None or self._writing.done()):
-            self._rows = self._bytes = 0
-            self.filled.clear()
-        self._show()
+        """Kafka has these, the oldest ones."""
+        self._queue[0].drop(rows)
+        self._count(-len(rows), -sum(row.size for row in rows))
+        self._settle()
 
     async def close(self) -> None:
-        """Finish what is being written, and release the folder."""
+        """Finish what is being written, and release everything; what is in it stays."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
-        self._db.close()
+        self._settle()
+        for source in self._queue:
+            source.close()
+            source.folder.release()
+        if self._own is not None and not self.rows:
+            left.discard(self._own)
+        elif self._own is not None:
+            self._own.release()
 
-    async def discard(self) -> None:
-        """Close it and remove its folder; it is empty."""
-        await self.close()
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+    def _finish(self, source: Source) -> None:
+        """Nothing intact is left in the first of the queue: it goes, and its folder with the last one in it."""
+        self._queue.popleft()
+        if source is self._active:
+            self._active = None
+        if loss := source.lost():
+            left.tell(source, loss)
+            self._count(-source.rows, -source.size)
+        if source.damaged:
+            source.set_aside(self._names.aside(source.path))
+        else:
+            source.remove()
+        folder = source.folder
+        if source.path == folder.path:
+            folder.release()  # the whole of it went, and nobody has its name any more
+        elif folder is not self._own and all(other.folder is not folder for other in self._queue):
+            left.discard(folder)
 
     async def _write(self) -> None:
-        """Sync what waits, all of it at once, until nothing does."""
+        """Sync what waits, as much at once as a file takes, until nothing does."""
         while self._waiting:
-            taken, self._waiting = self._waiting, []
-            batch = WriteBatch(raw_mode=True)
-            for rows, _ in taken:
-                for row_key, value in rows:
-                    batch[row_key] = value
+            taken = [self._waiting.popleft()]
+            size = taken[0].size
+            while self._waiting and size + self._waiting[0].size <= SEGMENT_BYTES:
+                taken.append(self._waiting.popleft())
+                size += taken[-1].size
+            values = [value for each in taken for value in each.values]
             try:
-                await asyncio.to_thread(self._db.write, batch, self._synced)
-            except Exception as error:  # rocksdict raises nothing narrower
-                log.error("the spool cannot be written", folder=str(self.folder), error=str(error))
-                failure = KafkaUnavailable(f"the spool cannot be written: {error}")
-                for _, done in taken:
-                    done.set_exception(failure)
-                    done.exception()  # retrieved, for when nobody waits any more
+                segment, end = await asyncio.to_thread(self._store, values)
+            except Exception as error:  # whatever it is, nobody may wait for ever
+                self._failed(taken, size, error)
             else:
-                for _, done in taken:
-                    done.set_result(None)
+                self._stored(segment, end, taken, size)
+            self._under_way -= size
+            self._settle()
+        self._writing = None
 
-    def _items(self) -> Iterator[tuple[bytes, bytes]]:
-        # From the first row on: what was dropped before it would be walked over again and again.
+    def _store(self, values: Sequence[bytes]) -> tuple[Segment, int]:
+        """In a thread: the file that has these rows now, synced, and where it ends. Raises OSError."""
+        if self._own is None:
+            self._own = self._make()
+        segment, made = self._active, False
+        if segment is None or segment.end >= SEGMENT_BYTES:
+            segment, made = Segment.create(self._own, self._next), True
+        rows = b"".join(framing.pack(self._next + index, value) for index, value in enumerate(values))
         try:
-            yield from rocks.rows(self._db, spooling.key(self._first))
-        except Exception as error:  # rocksdict raises nothing narrower
-            raise StoreBroken(
-                f"the spool in {self.folder} is damaged, and holds deliveries that are nowhere else: {error}"
-            ) from error
+            return segment, segment.add(rows)
+        except OSError:
+            if made:
+                segment.remove()
+            raise
+
+    def _stored(self, segment: Segment, end: int, taken: Sequence[Waiting], size: int) -> None:
+        if segment is not self._active:
+            self._queue.append(segment)
+            self._active = segment
+        rows = sum(len(each.values) for each in taken)
+        segment.end = end
+        segment.rows += rows
+        segment.size += size
+        segment.oldest = taken[0].at if segment.oldest is None else segment.oldest
+        self._next += rows
+        for each in taken:
+            if not each.done.done():
+                each.done.set_result(None)
+
+    def _failed(self, taken: Sequence[Waiting], size: int, error: Exception) -> None:
+        log.error("the spool cannot be written", folder=str(self._names.place), error=str(error))
+        self._count(-sum(len(each.values) for each in taken), -size)
+        for each in taken:
+            each.done.set_exception(KafkaUnavailable(f"the spool cannot be written: {error}"))
+            each.done.exception()  # retrieved, for when nobody waits any more
+
+    def _make(self) -> Folder:
+        """A folder of our own. Raises OSError."""
+        for number in range(MOST_FOLDERS):
+            try:
+                return folders.make(self._names.folder(number))
+            except (FileExistsError, StoreLocked):
+                continue
+        raise FileExistsError(f"there are {MOST_FOLDERS} spools already, and processes have them all")
+
+    def _room(self) -> int:
+        """Bytes that the disk has for us."""
+        try:
+            self._names.place.mkdir(parents=True, exist_ok=True)
+            disk = os.statvfs(self._names.place)
+        except OSError as error:
+            raise KafkaUnavailable(f"the spool cannot be written: {error}") from None
+        return spooling.room(free=disk.f_bavail * disk.f_frsize, disk=disk.f_blocks * disk.f_frsize)
+
+    def _count(self, rows: int, size: int) -> None:
+        self.rows += rows
+        self._bytes += size
+
+    def _settle(self) -> None:
+        """See what is left and what is the oldest of it; what is done goes."""
+        try:
+            self.head(1, PEEK_BYTES)
+        except OSError as error:
+            log.warning("the spool cannot be read", folder=str(self._names.place), error=str(error))
 
     def _show(self) -> None:
-        metrics.SPOOLED.set(self._rows)
+        if self.rows:
+            self.filled.set()
+        else:
+            self.filled.clear()
+        metrics.SPOOLED.set(self.rows)
         metrics.SPOOLED_BYTES.set(self._bytes)
         metrics.SPOOL_OLDEST.set(0 if self._oldest is None else self._oldest / 1000)
-
-
-def claim(folder: Path, prefix: str, limits: Limits) -> tuple[Spool, list[Spool]]:
-    """A spool of our own, and those that processes left behind that are gone: their rows have to be sent, too.
-
-    Raises ConfigError if the folder cannot be used.
-    """
-    found: list[Spool] = []
-    names = sorted(path.name for path in folder.glob(f"{prefix}spool-*")) if folder.exists() else []
-    for name in [*names, *(f"{prefix}spool-{number}" for number in range(MOST_FOLDERS))]:
-        if name in {spool.folder.name for spool in found} or (found and name not in names):
-            continue
-        try:
-            found.append(Spool(folder / name, limits))
-        except StoreLocked:
-            continue
-    if not found:
-        raise ConfigError(f"INGRESS_SPOOL_DIR: {folder} has {MOST_FOLDERS} spools, and processes have them all")
-    own, *left = found
-    return own, left
-
-
-def _open(folder: Path) -> Rdict:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_write_buffer_size(16 * 1024 * 1024)
-    options.set_keep_log_file_num(2)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Rdict(str(folder), options)
-    except Exception as error:  # rocksdict raises nothing narrower
-        if "/LOCK:" in str(error):
-            raise StoreLocked(f"{folder} is open in another process") from None
-        # Never discarded: what is in it was answered 200 and is nowhere else.
-        raise ConfigError(f"INGRESS_SPOOL_DIR: {folder} cannot be opened, and may hold deliveries: {error}") from None

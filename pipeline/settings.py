@@ -140,6 +140,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Count,
         Meta(description="events waiting for Kafka in one process; above it the sender is asked to try again"),
     ] = 20_000
+    ingress_max_pending_bytes: Annotated[
+        Count,
+        Meta(
+            description="bytes of memory that they may take, all copies counted, and again for what waits for the "
+            "spool's disk; above it the same"
+        ),
+    ] = 64 * 1024 * 1024
     ingress_drain_seconds: Annotated[
         Seconds, Meta(description="on SIGTERM, how long deliveries in flight may take to finish")
     ] = 5.0
@@ -160,7 +167,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         Meta(description="folder for deliveries that Kafka cannot take in time; none: they are answered 503"),
     ] = ""
-    ingress_spool_max_bytes: Annotated[Count, Meta(description="bytes a process' spool may hold")] = 1024**3
+    ingress_spool_max_bytes: Annotated[
+        Count,
+        Meta(
+            description="bytes a process' spool may hold; less if the disk has less: a twentieth of it, 256 MiB at "
+            "most, stays free"
+        ),
+    ] = 1024**3
     ingress_spool_max_seconds: Annotated[
         Seconds, Meta(description="nothing more is spooled while the oldest record has waited for longer")
     ] = 86_400.0

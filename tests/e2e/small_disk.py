@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.small_disk MIB SERVICE`: a service whose STATE_DIR is a disk of its own, and a small one.
+"""`python -m tests.e2e.small_disk MIB VARIABLE SERVICE`: a service one of whose folders is a small disk of its own.
 
 The disk is a tmpfs in a mount namespace of the process: nobody else sees it, and it goes with the process.
 """
@@ -9,12 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-SCRIPT = 'mount -t tmpfs -o size="$1"m tmpfs "$STATE_DIR" && shift && exec "$@"'
+SCRIPT = 'mount -t tmpfs -o size="$1"m tmpfs "$2" && shift 2 && exec "$@"'
 
 
-def main(mib: str, service: str) -> None:
-    Path(os.environ["STATE_DIR"]).mkdir(parents=True, exist_ok=True)
-    inside = ["sh", "-c", SCRIPT, "sh", mib, sys.executable, "-m", service]
+def main(mib: str, variable: str, service: str) -> None:
+    folder = os.environ[variable]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    inside = ["sh", "-c", SCRIPT, "sh", mib, folder, sys.executable, "-m", service]
     os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", *inside])
 
 

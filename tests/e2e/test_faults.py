@@ -235,7 +235,7 @@ async def fragile(own_kafka: LocalKafka, tmp_path: Path) -> Settings:
 
 async def test_a_full_disk_stops_the_processor_and_loses_nothing(system: System) -> None:
     ingress = system.start("ingress")
-    small = system.start("processor", module=("tests.e2e.small_disk", "3", "processor"))
+    small = system.start("processor", module=("tests.e2e.small_disk", "3", "STATE_DIR", "processor"))
     await system.ready(ingress, small)
     sent = load(10_000, seed=14)
     sending = asyncio.create_task(system.deliver(ingress, sent.bodies))

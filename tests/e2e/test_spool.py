@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from console.local_kafka import LocalKafka
 from pipeline import kafka
@@ -127,6 +128,68 @@ async def test_a_full_spool_is_the_retry_answer_again(own_kafka: LocalKafka, tmp
         assert await system.post(ingress, bodies[-1]) == 200
         kept = {event["id"] for event in await system.events()}
         assert {f"e{number}" for number, status in enumerate(statuses) if status == 200} <= kept
+
+
+async def test_a_spool_whose_disk_is_full_serves_after_a_kill_and_is_emptied(
+    own_kafka: LocalKafka, tmp_path: Path
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
+    await kafka.apply(settings)
+    async with running(settings, tmp_path) as system:
+        # The disk lives as long as the parent of the processes that are killed.
+        ingress = system.start(
+            "ingress",
+            module=("tests.e2e.small_disk", "2", "INGRESS_SPOOL_DIR", "ingress"),
+            INGRESS_SPOOL_DIR=str(tmp_path / "spool"),
+            INGRESS_WORKERS="2",
+            INGRESS_DEADLINE_SECONDS="0.5",
+        )
+        await system.ready(ingress)
+        own_kafka.process.send_signal(signal.SIGSTOP)
+        try:
+            bodies = [delivery(f"e{n}", "opened", f"p{n}@example.com", note="x" * 20_000) for n in range(200)]
+            statuses = await _all(system, ingress, bodies)
+            assert set(statuses) == {200, 503}
+            parent = psutil.Process(ingress.process.pid)
+            for child in parent.children():
+                child.kill()
+            await until(lambda: _says_twice(ingress, "starting another"), "both are started again")
+            await system.ready(ingress)
+        finally:
+            own_kafka.process.send_signal(signal.SIGCONT)
+        await until(lambda: _spooled_none(system, ingress), "the spool is empty")
+        assert await system.post(ingress, delivery("last", "opened", "p@example.com")) == 200
+        kept = {event["id"] for event in await system.events()}
+        assert {f"e{n}" for n, status in enumerate(statuses) if status == 200} <= kept
+        assert ingress.stop() == 0
+
+
+async def test_while_kafka_is_frozen_what_large_deliveries_take_is_bounded(
+    own_kafka: LocalKafka, tmp_path: Path
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
+    await kafka.apply(settings)
+    most = 16 * 1024 * 1024
+    async with running(settings, tmp_path) as system:
+        ingress = system.start("ingress", INGRESS_MAX_PENDING_BYTES=str(most), INGRESS_DEADLINE_SECONDS="0.5")
+        await system.ready(ingress)
+        process = psutil.Process(ingress.process.pid)
+        before = process.memory_info().rss
+        own_kafka.process.send_signal(signal.SIGSTOP)
+        try:
+            body = delivery("large", "opened", "p@example.com", note="x" * 900_000)
+            assert set(await _all(system, ingress, [body] * 200)) == {503}
+            assert 0 < (await system.metric(ingress, "postlog_ingress_pending_bytes"))[""] <= most
+            # Besides what is pending there are bodies on their way in, a megabyte for each of 32 senders.
+            assert process.memory_info().rss - before < 120 * 1024 * 1024
+        finally:
+            own_kafka.process.send_signal(signal.SIGCONT)
+        await system.deliver(ingress, [body])
+        assert ingress.stop() == 0
+
+
+async def _says_twice(service: Service, text: str) -> bool:
+    return service.said().count(text) >= 2
 
 
 async def _all(system: System, ingress: Service, bodies: list[bytes]) -> list[int]:

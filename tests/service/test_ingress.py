@@ -47,6 +47,9 @@ class MemoryLog:
     def knows_topics(self) -> bool:
         return not self.away
 
+    def spooled(self) -> dict[str, object]:
+        return {}
+
     async def append(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise KafkaUnavailable("away")

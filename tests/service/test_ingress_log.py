@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 from ingress import log as module
 from ingress.accept import Outgoing
 from ingress.app import require_room
-from ingress.batches import TURNS
+from ingress.batches import TURNS, weight
 from ingress.log import Log
 from pipeline import topics
 from pipeline.errors import ConfigError, KafkaUnavailable
@@ -187,8 +189,78 @@ async def test_what_waits_inside_the_producer_counts_against_the_limit(producer:
     await asyncio.gather(*waiting)
 
 
+async def test_the_bytes_that_wait_count_against_the_limit_until_kafka_has_them(producer: type[FakeProducer]) -> None:
+    large = replace(RECORD, value=b" " * 1_000)
+    most = 3 * weight([large])
+    made, fake = log(ingress_max_pending_bytes=most, ingress_deadline_seconds=0.01)
+    # The deadline ends the waiting, and not what they take.
+    for result in await asyncio.gather(*[made.append([large]) for _ in range(3)], return_exceptions=True):
+        assert isinstance(result, KafkaUnavailable)
+    assert made._batches.held == most
+    with pytest.raises(KafkaUnavailable, match="waiting for Kafka already"):
+        await made.append([RECORD])
+    for future in fake.sent:
+        future.set_result(None)
+    await turn()
+    assert (made._batches.held, made._batches.pending) == (0, 0)
+    appending = asyncio.create_task(made.append([RECORD]))
+    await turn()
+    fake.sent[-1].set_result(None)
+    await appending
+
+
+async def test_a_delivery_of_many_partitions_weighs_until_the_last_of_them_has_it(
+    producer: type[FakeProducer],
+) -> None:
+    made, fake = log()
+    appending = asyncio.create_task(made.append([RECORD, OTHER]))
+    await turn()
+    assert made._batches.held == weight([RECORD, OTHER])
+    fake.sent[0].set_result(None)
+    await turn()
+    assert made._batches.held == weight([RECORD, OTHER])
+    fake.sent[1].set_exception(KafkaConnectionError())
+    with pytest.raises(KafkaUnavailable):
+        await appending
+    assert made._batches.held == 0
+
+
+@pytest.mark.parametrize("answer", ["none", "an error"])
+async def test_a_delivery_that_is_given_up_is_not_kept_by_what_still_waits(
+    producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    class Records(list[Outgoing]):
+        """A list that says when it is gone."""
+
+    monkeypatch.setattr(FakeBatch, "append", lambda batch, **_: batch.records.append({}) or object())
+    made, fake = log(ingress_deadline_seconds=0.01 if answer == "none" else 60)
+
+    async def deliver() -> weakref.ref[Records]:
+        records = Records([RECORD])
+        try:
+            await made.append(records)
+        except KafkaUnavailable:
+            return weakref.ref(records)
+        raise AssertionError("it was not given up")
+
+    gc.disable()
+    try:
+        appending = asyncio.create_task(deliver())
+        await turn()
+        if answer == "an error":
+            fake.sent.pop().set_exception(KafkaConnectionError())  # kept nowhere else
+        assert (await appending)() is None
+    finally:
+        gc.enable()
+
+
+def test_a_dead_letter_weighs_its_headers_too() -> None:
+    letter = Outgoing("dead_letters", "unreadable", None, b"x" * 100, [("a", b"x" * 8_000)])
+    assert weight([letter]) >= 4 * 8_100
+
+
 async def test_a_delivery_larger_than_the_limit_gets_its_turn_alone(producer: type[FakeProducer]) -> None:
-    made, fake = log(ingress_max_pending=1)
+    made, fake = log(ingress_max_pending=1, ingress_max_pending_bytes=1)
     appending = asyncio.create_task(made.append([RECORD] * 5))
     await turn()
     for future in fake.sent:

@@ -33,6 +33,7 @@ PURE = {
     "pipeline/topics.py",
     "ingress/accept.py",
     "ingress/delivery.py",
+    "ingress/framing.py",
     "ingress/signatures.py",
     "ingress/sources.py",
     "ingress/spooling.py",

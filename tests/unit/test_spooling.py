@@ -4,22 +4,44 @@ from __future__ import annotations
 
 from ingress import spooling
 from ingress.accept import Outgoing
-from ingress.spooling import Limits, Row
+from ingress.spooling import RESERVED_BYTES, Limits, Row
 
-LIMITS = Limits(size=1_000, age=60.0)
+LIMITS = Limits(size=1_000, age=60.0, waiting=200)
 NOW = 1_000_000
+MIB = 1024 * 1024
 
 
-def test_a_row_comes_back_as_it_was_and_keys_keep_the_order() -> None:
+def refusal(
+    held: int, adding: int, *, waiting: int = 0, room: int = 10_000, oldest: int | None = None, now: int = NOW
+) -> str | None:
+    return LIMITS.refusal(held=held, waiting=waiting, adding=adding, room=room, oldest=oldest, now=now)
+
+
+def test_a_row_comes_back_as_it_was() -> None:
     record = Outgoing("dead_letters", "unknown", None, b"\x00\xff", [("a", b"1"), ("a", b"\xfe")])
     assert spooling.decode(spooling.encode(Row(NOW, record))) == Row(NOW, record)
-    numbers = [0, 1, 255, 256, 2**40, 2**64 - 1]
-    assert [spooling.number(spooling.key(number)) for number in numbers] == numbers
-    assert sorted(map(spooling.key, reversed(numbers))) == [spooling.key(number) for number in numbers]
 
 
 def test_it_is_full_by_bytes_and_by_the_age_of_the_oldest() -> None:
-    assert LIMITS.refusal(held=900, adding=100, oldest=NOW - 60_000, now=NOW) is None
-    assert LIMITS.refusal(held=0, adding=100, oldest=None, now=NOW) is None
-    assert "INGRESS_SPOOL_MAX_BYTES" in (LIMITS.refusal(held=901, adding=100, oldest=None, now=NOW) or "")
-    assert "INGRESS_SPOOL_MAX_SECONDS" in (LIMITS.refusal(held=9, adding=1, oldest=NOW - 60_001, now=NOW) or "")
+    assert refusal(900, 100, oldest=NOW - 60_000) is None
+    assert refusal(0, 100) is None
+    assert "INGRESS_SPOOL_MAX_BYTES" in (refusal(901, 100) or "")
+    assert "INGRESS_SPOOL_MAX_SECONDS" in (refusal(9, 1, oldest=NOW - 60_001) or "")
+
+
+def test_it_is_full_when_the_disk_is_whatever_it_may_hold() -> None:
+    assert refusal(0, 100, room=100) is None
+    assert "INGRESS_SPOOL_DIR" in (refusal(0, 100, room=99) or "")
+    assert "INGRESS_SPOOL_DIR" in (refusal(50, 60, waiting=50, room=109) or "")
+
+
+def test_what_waits_for_the_disk_is_bounded_and_one_delivery_always_may() -> None:
+    assert refusal(100, 100, waiting=100) is None
+    assert "INGRESS_MAX_PENDING_BYTES" in (refusal(101, 100, waiting=101) or "")
+    assert refusal(0, 500) is None
+
+
+def test_a_part_of_the_disk_stays_free() -> None:
+    assert spooling.room(free=10 * MIB, disk=20 * MIB) == 9 * MIB
+    assert spooling.room(free=MIB, disk=40 * MIB) == 0
+    assert spooling.room(free=10**12, disk=10**12) == 10**12 - RESERVED_BYTES
