@@ -71,6 +71,11 @@ class Node:
             self.process.send_signal(number)
 
     @property
+    def data(self) -> Path:
+        """Where its logs are: a folder for each partition."""
+        return self.folder / "data"
+
+    @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
@@ -86,7 +91,7 @@ class Node:
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
             "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in zip(names, ports, strict=True)),
             "advertised.listeners": f"CLIENT://{HOST}:{self.proxy.port},INTERNAL://{HOST}:{self.internal}",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": str(self.data),
             "auto.create.topics.enable": "false",
             "min.insync.replicas": "2",
             "offsets.topic.replication.factor": "3",
@@ -153,8 +158,28 @@ class Cluster:
 
         await until(all_there, "all brokers and replicas are there", patience)
 
+    async def without(self, node: Node, patience: float) -> bool:
+        """Wait until no partition counts on a broker that is down; False if some still do after `patience` seconds.
+
+        Then all that was acknowledged is elsewhere, and what the broker has on its disk may be damaged.
+        """
+
+        async def left() -> bool:
+            try:
+                async with kafka.admin(Settings(kafka_bootstrap_servers=self.bootstrap)) as client:
+                    topics = await client.describe_topics()
+            except (KafkaError, KafkaUnavailable):
+                return False
+            return not any(node.number in p["isr"] for topic in topics for p in topic["partitions"])
+
+        try:
+            await until(left, f"no partition counts on broker {node.number}", patience)
+        except AssertionError:
+            return False
+        return True
+
     async def _end(self) -> None:
         for node in self.nodes:
             node.kill()
             await node.proxy.stop()
-            shutil.rmtree(node.folder / "data", ignore_errors=True)
+            shutil.rmtree(node.data, ignore_errors=True)

@@ -13,8 +13,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline import kafka
+from pipeline.settings import Settings
+from tests import broken_log
+from tests.chaos import strangers
 from tests.chaos.cluster import Cluster, Node
 from tests.chaos.plan import Fault
+from tests.chaos.senders import Senders
 from tests.e2e.system import Service
 
 #: Seconds of latency that `delay` adds to each direction.
@@ -25,6 +30,8 @@ STEP = 3_600.0
 FULL = 4096
 #: Seconds that a fault waits at most until the cluster is whole.
 RECOVERY = 30.0
+#: Seconds that a broker which is down may take to be left out; then the partitions and batches that are cut off.
+LEFT_OUT, CUT_PARTITIONS, CUT_BATCHES = 6.0, 12, 5
 #: Seconds between two looks of the supervisor, and before it starts again what ended.
 LOOK, RESTART_AFTER = 0.1, 0.5
 
@@ -32,12 +39,22 @@ LOOK, RESTART_AFTER = 0.1, 0.5
 class Nemesis:
     """services by name; each follows its clock file in `clocks`."""
 
-    def __init__(self, cluster: Cluster, services: dict[str, Service], clocks: Path, seed: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        services: dict[str, Service],
+        senders: Senders,
+        settings: Settings,
+        clocks: Path,
+        seed: int,
+    ) -> None:
         self.happened: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()  # services that ended by themselves
         self._notes: list[tuple[float, str]] = []
         self._cluster = cluster
         self._services = services
+        self._senders = senders
+        self._settings = settings
         self._clocks = clocks
         self._rng = random.Random(seed)
         self._held: set[str] = set()  # a fault is on it: the supervisor keeps off
@@ -185,6 +202,17 @@ class Nemesis:
         self.clock(name, self._rng.choice((-STEP, STEP)))
         return lambda: self.clock(name, 0.0)
 
+    async def _slow_bodies(self, name: str) -> Callable[[], None]:
+        return strangers.slow_bodies(self._services[name].url)
+
+    async def _large_bodies(self, _: str) -> Callable[[], None]:
+        self._senders.large = True
+
+        def end() -> None:
+            self._senders.large = False
+
+        return end
+
     async def _gone(self, name: str) -> None:
         await asyncio.to_thread(self._services[name].process.wait)
 
@@ -226,6 +254,20 @@ class Nemesis:
                 node.start()
 
         return start
+
+    async def _cut_log(self, target: str) -> Callable[[], None]:
+        """A power cut: the broker comes back without what it wrote last to some partitions; the others have it."""
+        node = self._node(target)
+        node.kill()
+        if await self._cluster.without(node, LEFT_OUT):
+            topics = kafka.topics_of(self._settings).all()
+            logs = [(topic.name, number) for topic in topics for number in range(topic.partitions)]
+            for topic, partition in self._rng.sample(logs, CUT_PARTITIONS):
+                if written := len(broken_log.batches(node.data / f"{topic}-{partition}")):
+                    broken_log.cut(node.data, topic, partition, self._rng.randint(1, min(written, CUT_BATCHES)))
+        else:
+            self._note(f"broker {target} keeps its logs: it may have what no other broker has")
+        return node.start
 
     async def _cut(self, target: str) -> Callable[[], None]:
         self._node(target).proxy.cut()

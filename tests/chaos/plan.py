@@ -21,23 +21,30 @@ BROKERS = ("1", "2", "3")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: what it may hit, and how long it lasts at least and at most, in seconds."""
+    """A kind of fault: what it may hit, and how long it lasts at least and at most, in seconds.
+
+    patient  it always waits until the cluster has recovered: before that it would destroy the only copy of a record
+    """
 
     name: str
     targets: tuple[str, ...]
     least: float
     most: float
+    patient: bool = False
 
 
 #: `kill`, `stop`: a supervisor starts it again when the fault ends. `freeze` outlasts the session timeout.
+#: `slow_bodies`, `large_bodies`: what others do to the ingress, see `strangers.py`.
 SERVICE_KINDS = (
     Kind("kill", SERVICES, 0.5, 3),
     Kind("freeze", SERVICES, 8, 11),
     Kind("stop", SERVICES, 0.5, 3),
     Kind("wipe", PROCESSORS, 0.5, 1),
     Kind("corrupt", PROCESSORS, 0.5, 1),
-    Kind("full_disk", PROCESSORS, 4, 8),
+    Kind("full_disk", ("ingress", *PROCESSORS), 4, 8),
     Kind("clock", SERVICES, 5, 10),
+    Kind("slow_bodies", ("ingress",), 4, 7),
+    Kind("large_bodies", ("ingress",), 4, 7),
 )
 CLUSTER_KINDS = (
     Kind("broker_kill", BROKERS, 2, 6),
@@ -48,8 +55,10 @@ CLUSTER_KINDS = (
     Kind("cut", BROKERS, 3, 6),
     Kind("delay", BROKERS, 5, 10),
     Kind("blackhole", BROKERS, 6, 12),
+    Kind("cut_log", BROKERS, 8, 10, patient=True),
 )
 _OF_CLUSTER = {kind.name for kind in CLUSTER_KINDS}
+_ALWAYS_PATIENT = {kind.name for kind in CLUSTER_KINDS if kind.patient}
 #: Seconds between the end of a fault and the next one of its sort, at least and at most.
 PAUSE = (1.0, 4.0)
 CLUSTER_PAUSE = (5.0, 9.0)
@@ -85,7 +94,7 @@ def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
     services = _track(rng, _chosen(SERVICE_KINDS, only), PAUSE, seconds)
     patience = random.Random(f"{seed}/patience")
     cluster = [
-        replace(fault, patient=patience.random() < PATIENT)
+        replace(fault, patient=patience.random() < PATIENT or fault.kind in _ALWAYS_PATIENT)
         for fault in _track(rng, _chosen(CLUSTER_KINDS, only), CLUSTER_PAUSE, seconds)
     ]
     return sorted([*services, *cluster], key=lambda fault: fault.begins)

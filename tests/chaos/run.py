@@ -134,7 +134,7 @@ async def run(
         async with running(settings, folder) as system:
             senders, services = _start(system, folder, seed, rate, build, people)
             await system.ready(*services.values())
-            nemesis = Nemesis(cluster, services, folder / "clocks", seed)
+            nemesis = Nemesis(cluster, services, senders, settings, folder / "clocks", seed)
             async with _beside(nemesis.supervise(), _tell(say, nemesis, senders, len(faults))):
                 enough = asyncio.Event()
                 sending = asyncio.create_task(senders.run(enough))
@@ -184,8 +184,10 @@ def _start(
     senders = Senders("", seed, rate, nobody=0.25 if build else NOBODY)
     refused = sorted(senders.refused())
     (folder / "plugged.py").write_text(HANDLER.format(calls=str(folder / "calls"), refused=refused))
+    # Every other plan has a spool, so that both ways of an ingress meet the same faults.
+    spool = {"INGRESS_SPOOL_DIR": str(folder / "spool")} if seed % 2 else {}
     more = {
-        "ingress": {"INGRESS_DRAIN_SECONDS": "2"},
+        "ingress": {"INGRESS_DRAIN_SECONDS": "2", **spool},
         "processor": {"HANDLERS": "plugged", "PYTHONPATH": str(folder)},
         "alerter": {"ALERT_URLS": people.url, "ALERT_DIGEST_SECONDS": "5"},
         "lookup": {},
@@ -236,6 +238,8 @@ async def _done(system: System, services: dict[str, Service]) -> None:
         for service in services.values():
             if await system.status(f"{service.url}/health/ready") != 200:
                 return False
+        if sum((await system.metric(services["ingress"], "postlog_ingress_spooled_records")).values()):
+            return False
         if await system.lag():
             return False
         for name in PROCESSORS:

@@ -24,12 +24,20 @@ NOBODY, REPEATED, FORGED = 0.03, 0.1, 0.02
 REFUSED = 2
 #: Seconds without an answer after which a provider gives up a try, and its pauses.
 TRY_SECONDS = 6.0
+#: Of the events that are posted while `large` is set, the share that is large, and how many bytes are added to one.
+LARGE, LARGE_BYTES = 0.1, 900_000
 PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0)
 
 
 @dataclass
 class Senders:
-    """rate: events a second of all workers together; addresses: of each worker; nobody: share without a recipient."""
+    """Workers that post events.
+
+    rate       events a second of all workers together
+    addresses  of each worker
+    nobody     share of the events that has no recipient
+    large      some bodies are nearly as large as a body may be, for as long as this is set
+    """
 
     url: str
     seed: int
@@ -41,6 +49,7 @@ class Senders:
     nobody: float = NOBODY
     posts: int = 0
     answers: dict[str, int] = field(default_factory=dict)
+    large: bool = False
     longest_gap: tuple[float, float] = (0.0, 0.0)
     _accepted_at: float = field(default_factory=time.monotonic)
 
@@ -80,6 +89,8 @@ class Senders:
             event = Sent(email, rng.choice(KINDS))
             self.sent[identity] = event
             body = {"id": identity, "type": event.kind, "created_at": time.time(), "data": {"email": email}}
+            if self.large and rng.random() < LARGE:
+                body["note"] = "x" * LARGE_BYTES
             await self._deliver(http, raw := json.dumps(body).encode(), event)
             if rng.random() < REPEATED:
                 again.append(raw)
