@@ -14,13 +14,17 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, for_code
+from aiokafka.structs import OffsetAndMetadata
 
 from console.rewind import Partition
-from pipeline import kafka
-from pipeline.errors import PostlogError
+from pipeline import kafka, offsets
+from pipeline.errors import ForeignOffset, PostlogError
 from pipeline.settings import Settings
-from processor import bounds
+from processor import marks, source
+from processor.marks import Mark
 
+#: The offset of a partition in which nothing was committed.
+NOWHERE = OffsetAndMetadata(-1, "")
 #: Lanes that are fenced at once: each is a producer with connections of its own.
 _FENCED_AT_ONCE = 4
 
@@ -51,22 +55,42 @@ class Group:
             raise for_code(found["error_code"])(self.name)
         return [Member(m["client_id"], m["client_host"].removeprefix("/")) for m in found["members"]]
 
-    async def partitions(self) -> list[Partition]:
-        """Where the log and the group stand. Raises KafkaError."""
+    async def partitions(self, final: Collection[int] = ()) -> list[Partition]:
+        """Where the log and the group stand. Raises KafkaError.
+
+        final  partitions that are fenced, so that no transaction can move the group there any more; others may move
+        """
         beginnings = await self._consumer.beginning_offsets(self._partitions)
         ends = await self._consumer.end_offsets(self._partitions)
-        offsets = await self._admin.list_consumer_group_offsets(self.name)
-        committed = {tp: found for tp, found in offsets.items() if found.offset >= 0}
+        found = await self._admin.list_consumer_group_offsets(self.name)
+        if sure := [tp for tp in self._partitions if tp.partition in final]:
+            found |= await offsets.committed(self.settings, self.name, sure)
+        committed = {tp: found.get(tp, NOWHERE) for tp in self._partitions}
+        noted = {tp: _mark(place.metadata) for tp, place in committed.items()}
         return [
             Partition(
                 number=tp.partition,
                 beginning=beginnings[tp],
                 end=ends[tp],
-                committed=committed[tp].offset if tp in committed else None,
-                bounds=bounds.read(committed[tp].metadata) if tp in committed else None,
+                committed=committed[tp].offset if committed[tp].offset >= 0 else None,
+                bounds=noted[tp].bounds,
+                last=noted[tp].last,
             )
             for tp in self._partitions
         ]
+
+    async def lost(self, partitions: Collection[Partition]) -> dict[int, int]:
+        """By partition whose log contradicts its offset, the first offset on it that is not processed yet."""
+        found = {}
+        for partition in partitions:
+            tp = TopicPartition(self.topic, partition.number)
+            first, end = partition.beginning, partition.end
+            offset = await source.goes_on(
+                self._consumer, tp, partition.committed, partition.last, first=first, end=end
+            )
+            if offset is not None:
+                found[partition.number] = offset
+        return found
 
     async def first_at(self, at: int) -> dict[int, int | None]:
         """Offset of the first record that arrived at `at` (ms) or later, by partition; None where there is none."""
@@ -100,6 +124,14 @@ class Group:
             raise PostlogError(
                 f"a processor joined {self.name} meanwhile, and nothing was changed: stop it, and try again"
             ) from None
+
+
+def _mark(metadata: str) -> Mark:
+    """What stands with an offset. Nothing if it is not ours: a processor refuses that, and a move replaces it."""
+    try:
+        return marks.read(metadata)
+    except ForeignOffset:
+        return Mark()
 
 
 @asynccontextmanager

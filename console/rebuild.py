@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,12 +107,17 @@ async def _catch_up(group: Group, lanes: list[Rebuild], wish: Wish) -> None:
             await asyncio.sleep(vacancy.EVERY)
 
 
-async def _follow(group: Group, lanes: list[Rebuild], moved: Callable[[int, int], None]) -> int:
+async def _follow(
+    group: Group, lanes: list[Rebuild], moved: Callable[[int, int], None], final: Collection[int] = ()
+) -> int:
     """Read on to where processors are now; how many records that were.
 
     moved  takes the records of a step, and of all that are to be read
+    final  partitions that are fenced
     """
-    ends = {p.number: _end(p, lane) for p in await group.partitions() for lane in lanes if lane.number == p.number}
+    ends = {
+        p.number: _end(p, lane) for p in await group.partitions(final) for lane in lanes if lane.number == p.number
+    }
     total = sum(max(ends[lane.number] - lane.next, 0) for lane in lanes)
     await _each(lanes, lambda lane: lane.follow(ends[lane.number], lambda step: moved(step, total)))
     return total
@@ -136,7 +141,7 @@ def _end(partition: Partition, lane: Rebuild) -> int:
 async def _compare(group: Group, lanes: list[Rebuild], wish: Wish) -> Report:
     first = {p.number: p.beginning for p in await group.partitions()}
     # What was committed before the fence and after the last look.
-    await _follow(group, lanes, lambda *_: None)
+    await _follow(group, lanes, lambda *_: None, [] if wish.dry_run else [lane.number for lane in lanes])
     rows = []
     for lane in lanes:
         counts = await lane.compare()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pipeline.settings import Settings
 class Wish:
     """What was asked for. at is a time in ms, offsets are (partition, offset); neither means the beginning.
 
+    lost  behind what the log has lost, instead of any of these
     to  time in ms of the first event that is not processed again; None for no limit
     """
 
@@ -40,6 +41,7 @@ class Wish:
     wait: float
     as_json: bool
     folder: Path
+    lost: bool = False
 
 
 def _moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
@@ -67,6 +69,11 @@ def _offsets(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> l
     help="Partition P from offset O; repeatable.",
 )
 @click.option("--from-beginning", is_flag=True, help="Everything that is still on the log.")
+@click.option(
+    "--after-loss",
+    is_flag=True,
+    help="Where a processor stops since records are lost: go on behind them, and accept that.",
+)
 @click.option(
     "--to",
     "until",
@@ -116,6 +123,7 @@ def replay(
     since: int | None,
     offsets: list[tuple[int, int]],
     from_beginning: bool,
+    after_loss: bool,
     until: int | None,
     without_handlers: bool,
     dry_run: bool,
@@ -136,6 +144,10 @@ def replay(
     With --to, events that came later are not processed again, unless they never were; with --without-handlers
     handlers are called again only from where the group is now. Both hold through crashes and restarts of processors,
     until that place is reached, or until another replay.
+
+    --after-loss is for a processor that stops itself because the log and the committed offset contradict each other.
+    Each partition goes on with the first record on its log that was never processed; where nobody can tell which that
+    is, all of it is processed again, with the same result. Partitions in which nothing is lost stay.
 
     TIME is a duration back from now (2h, 3d), a day (2026-01-31) or RFC 3339, in UTC unless it says otherwise. It
     is compared with the time at which Kafka took the event.
@@ -161,6 +173,7 @@ def replay(
             since is not None
             or offsets
             or from_beginning
+            or after_loss
             or until is not None
             or without_handlers
             or skip_unprocessed
@@ -181,8 +194,10 @@ def replay(
         return
     if numbers or forget_expired:
         raise click.UsageError("--partition and --forget-expired belong to --rebuild")
-    if [since is not None, bool(offsets), from_beginning].count(True) != 1:
-        raise click.UsageError("give one of --from TIME, --from-offset P:O and --from-beginning")
+    if [since is not None, bool(offsets), from_beginning, after_loss].count(True) != 1:
+        raise click.UsageError("give one of --from TIME, --from-offset P:O, --from-beginning and --after-loss")
+    if after_loss and (until is not None or without_handlers):
+        raise click.UsageError("--after-loss processes what is new: give it no --to and no --without-handlers")
     if since is not None and until is not None and until <= since:
         raise click.UsageError("--to must be later than --from")
     wish = Wish(
@@ -192,10 +207,11 @@ def replay(
         offsets=offsets,
         dry_run=dry_run,
         yes=yes,
-        skip_unprocessed=skip_unprocessed,
+        skip_unprocessed=skip_unprocessed or after_loss,
         wait=wait,
         as_json=as_json,
         folder=folder.path,
+        lost=after_loss,
     )
     _run(_replay(options.cluster_settings(environ, folder), wish))
 
@@ -225,15 +241,15 @@ async def _replay(settings: Settings, wish: Wish) -> None:
         if changed and not wish.dry_run:
             _confirm(report, wish)
             await group.fence(changed)
-            if rewind.offsets(await _moves(group, wish)) != changed:
+            if rewind.offsets(await _moves(group, wish, final=changed)) != changed:
                 raise PostlogError("the group or the log moved meanwhile, and nothing was changed: try again")
             await group.commit({m.partition: (m.new, m.metadata) for m in moves if m.partition in changed})
             report = msgspec.structs.replace(report, done=True)
         click.echo(msgspec.json.encode(report) if wish.as_json else replay_report.ending(report))
 
 
-async def _moves(group: Group, wish: Wish) -> list[Move]:
-    partitions: list[Partition] = await group.partitions()
+async def _moves(group: Group, wish: Wish, final: Collection[int] = ()) -> list[Move]:
+    partitions: list[Partition] = await group.partitions(final)
     moves = await _whole_moves(group, partitions, wish)
     if wish.to is None and wish.handlers:
         return moves
@@ -242,6 +258,8 @@ async def _moves(group: Group, wish: Wish) -> list[Move]:
 
 
 async def _whole_moves(group: Group, partitions: list[Partition], wish: Wish) -> list[Move]:
+    if wish.lost:
+        return rewind.after_loss(partitions, await group.lost(partitions))
     if wish.offsets:
         return rewind.to_offsets(partitions, wish.offsets)
     if wish.at is None:

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from pipeline.errors import PostlogError
-from processor.bounds import Bounds, write
+from processor import marks
+from processor.bounds import Bounds
+from processor.marks import Last, Mark
 
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
 _MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -25,6 +27,7 @@ class Partition:
     """One partition of the events topic as it is: the log is [beginning, end), committed is None if nothing is.
 
     bounds  of a replay that is not over
+    last    the record that was processed last, if that is known
     """
 
     number: int
@@ -32,6 +35,7 @@ class Partition:
     end: int
     committed: int | None
     bounds: Bounds | None = None
+    last: Last | None = None
 
     @property
     def processed(self) -> int:
@@ -50,6 +54,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     gone       events before the beginning, which retention has removed, if they were asked for
     passed     events that were processed before and are not again, because the replay ends before them
     metadata   what is committed with the new offset: the bounds, if there are any
+    written    whether the offset is written although it stays: nothing was committed, or what stands with it is to go
     """
 
     partition: int
@@ -61,6 +66,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     gone: int
     passed: int = 0
     metadata: str = ""
+    written: bool = False
 
 
 def bounded(
@@ -83,7 +89,9 @@ def _bounded(move: Move, p: Partition, until: Mapping[int, int | None] | None, *
     if end <= move.new:
         return _stay(p)
     limits = Bounds(until=end, resume=p.processed, handlers=handlers)
-    metadata = write(limits, move.new) if end < p.processed or not handlers else ""
+    # What was processed last stays known: what comes after it when this is over must be new.
+    noted = marks.write(Mark(bounds=limits, last=p.last), move.new)
+    metadata = noted if end < p.processed or not handlers else ""
     return msgspec.structs.replace(move, again=end - move.new, passed=p.processed - end, metadata=metadata)
 
 
@@ -151,9 +159,25 @@ def to_offsets(partitions: Sequence[Partition], wanted: Sequence[tuple[int, int]
     ]
 
 
+def after_loss(partitions: Sequence[Partition], found: Mapping[int, int]) -> list[Move]:
+    """Behind what is lost: every partition goes on with the first record on its log that was never processed.
+
+    found  by partition whose log contradicts its offset, the first offset on it that is not yet processed
+    """
+    return [
+        msgspec.structs.replace(_move(p, found[p.number], gone=0), again=0, written=True)
+        if p.number in found
+        # How far changelogs went is forgotten: one that has lost its end is accepted as it is.
+        else _stay(p, written=True, metadata=marks.write(Mark(bounds=p.bounds, last=p.last), p.committed or 0))
+        for p in partitions
+    ]
+
+
 def offsets(moves: Sequence[Move]) -> dict[int, tuple[int, int]]:
-    """(from, to) of the partitions that move. Unlike a log's end it stays the same while events arrive."""
-    return {move.partition: (move.committed, move.new) for move in moves if move.new != move.committed}
+    """(from, to) of the partitions to write. Unlike a log's end it stays the same while events arrive."""
+    return {
+        move.partition: (move.committed, move.new) for move in moves if move.written or move.new != move.committed
+    }
 
 
 def refusal(moves: Sequence[Move]) -> str | None:
@@ -179,9 +203,19 @@ def way_back(moves: Sequence[Move]) -> list[str]:
     return ["replay", *options, *forward]
 
 
-def _stay(p: Partition) -> Move:
+def _stay(p: Partition, *, written: bool = False, metadata: str = "") -> Move:
     at = p.beginning if p.committed is None else p.committed
-    return Move(partition=p.number, committed=at, new=at, end=p.end, again=0, skipped=0, gone=0)
+    return Move(
+        partition=p.number,
+        committed=at,
+        new=at,
+        end=p.end,
+        again=0,
+        skipped=0,
+        gone=0,
+        written=written,
+        metadata=metadata,
+    )
 
 
 def _move(p: Partition, wanted: int, *, gone: int) -> Move:
@@ -195,4 +229,5 @@ def _move(p: Partition, wanted: int, *, gone: int) -> Move:
         again=max(p.processed - new, 0),
         skipped=max(new - p.processed, 0),
         gone=gone,
+        written=p.committed is None,
     )

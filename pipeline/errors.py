@@ -26,6 +26,10 @@ class KafkaRefused(ConfigError):
     """
 
 
+class KafkaTooOld(ConfigError):
+    """The brokers lack something that the promise needs. Refuse to start (exit 2)."""
+
+
 class BadSignature(PostlogError):
     """Not authentic. Answer 401; nothing of the delivery may reach Kafka but the count."""
 

@@ -7,6 +7,7 @@ them up with the offset, and Kafka's own reset tool, which writes no metadata, e
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -58,13 +59,14 @@ def write(bounds: Bounds | None, end: int) -> str:
 
 
 def parts(records: Sequence[Record], bounds: Bounds | None) -> list[tuple[Sequence[Record], Mode]]:
-    """Contiguous records cut at the bounds, in order, and what is done with each part; no part is empty."""
+    """Records cut at the bounds, in order, and what is done with each part; no part is empty."""
     if not records:
         return []
     if bounds is None or records[0].offset >= bounds.resume:
         return [(records, "whole")]
-    first = records[0].offset
-    until, resume = max(bounds.until - first, 0), max(bounds.resume - first, 0)
+    until, resume = (
+        bisect_left(records, offset, key=lambda record: record.offset) for offset in (bounds.until, bounds.resume)
+    )
     cut: list[tuple[Sequence[Record], Mode]] = [
         (records[:until], "whole" if bounds.handlers else "silent"),
         (records[until:resume], "skip"),

@@ -16,17 +16,31 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import incidents, kafka
+from pipeline import incidents, kafka, offsets
 from pipeline.contract import Record
 from pipeline.errors import ForeignOffset, LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
-from processor import bounds, calls, changelog, dedup, guard, letters, metrics, store
-from processor.bounds import Bounds, Mode
+from processor import (
+    bounds,
+    calls,
+    changelog,
+    dedup,
+    fetches,
+    guard,
+    letters,
+    marks,
+    metrics,
+    position,
+    source,
+    store,
+)
+from processor.bounds import Mode
 from processor.calling import Calling
 from processor.calls import Settled
 from processor.decide import NOBODY, Changes, State, decide
+from processor.fetches import Span
 from processor.guard import Guard
 from processor.letters import Row
-from processor.position import contradiction, start_of
+from processor.marks import Last, Mark
 from processor.site import Site
 from processor.store import Store, Table, open_store
 from processor.transaction import Transactions
@@ -68,7 +82,8 @@ class Lane:
         self._store: Store | None = None
         self._transactions: Transactions | None = None
         self._floor = b""  # markers below are out of every window
-        self._bounds: Bounds | None = None  # of a replay that is not over
+        self._mark = Mark()  # what stands with the committed offset
+        self._epoch = -1  # of the log, as far as it is known to go on from the last record
         self._noted: set[bytes] = set()  # keys of the incidents that are among the lane's rows
 
     def begin(self) -> None:
@@ -90,10 +105,10 @@ class Lane:
         self._transactions = Transactions(self._site.settings, self._site.group, self.number)
         await self._transactions.start()
         async with self._reader() as reader:
-            offsets = await self._offsets(reader)
+            committed = await self._committed()
             restored = await self._restore(reader)
-        self._noted = {key for key, _ in self._opened_store.rows("incidents")}
-        self.next = await self._start(*offsets)
+            self._noted = {key for key, _ in self._opened_store.rows("incidents")}
+            self.next = await self._start(reader, committed)
         self._calling = Calling(self._site.handlers, self._guard.circuits, self._opened_store, self._call_ended)
         self._calling.load()
         self._take_up_incidents()
@@ -119,30 +134,40 @@ class Lane:
 
         records  may be empty
 
-        Raises OffsetGap if records between `next` and the first one are missing, TooManyRejections if most would
-        become dead letters, Fenced if the partition has another owner, KafkaError if it is not known whether the
-        transaction was committed.
+        Raises OffsetGap if records between `next` and the first one are missing, RecordsLost if the log has lost
+        some, TooManyRejections if most would become dead letters, Fenced if the partition has another owner,
+        KafkaError if it is not known whether the transaction was committed.
         """
-        parts = bounds.parts(self._fresh(records), self._bounds)
-        return sum([await self._work(part, mode) for part, mode in parts or [((), "whole")]])
+        span = fetches.span_of(records)
+        fresh = await self._fresh(span)
+        end = max(span.end if span.hole is None else span.hole, self.next)
+        parts: list[tuple[Sequence[Record], Mode]] = bounds.parts(fresh, self._mark.bounds) or [((), "whole")]
+        ends = [*(part[0].offset for part, _ in parts[1:]), end]
+        self._epoch = max(self._epoch, span.epoch)
+        done = sum([await self._work(part, mode, upto) for (part, mode), upto in zip(parts, ends, strict=True)])
+        if span.hole is not None:
+            await self._lost(position.hole(span.hole))
+        return done
 
-    async def _work(self, fresh: Sequence[Record], mode: Mode) -> int:
-        """One transaction of `work`, for records that are all treated alike."""
+    async def _work(self, fresh: Sequence[Record], mode: Mode, end: int) -> int:
+        """One transaction of `work`, for records that are all treated alike, and offsets to before `end`."""
         calling = self._opened_calling
         outcomes = calling.outcomes()
         noted = guard.changes(self._noted, self._guard.circuits, moved=bool(fresh))
-        if not fresh and not outcomes and not noted:
+        if not fresh and not outcomes and not noted and end == self.next:
             return 0
         changes = self._decide(fresh, mode)
+        changes.end = end
         if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
             await self._note_stop(guard.REJECTIONS, reason)
             raise TooManyRejections(_rejections(self._source, self.next, reason, changes))
         settled = calls.settle(outcomes, self._site.handlers, now=_now(), chance=random.random)
         # A replay meets calls that are owed still; what was tried of them stays counted.
         owed: Changed = {call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)}
-        positions = await self._commit(changes, settled, owed, noted)
+        mark = self._marked(fresh)
+        positions = await self._commit(changes, settled, owed, noted, mark)
         self._remember(changes, settled.rows | owed, noted, positions)
-        self.next = changes.end
+        self.next, self._mark = changes.end, mark
         self.moved()
         calling.settle(settled)
         for row in owed:
@@ -207,17 +232,47 @@ class Lane:
             closing, self._store = self._store, None
             closing.close()
 
-    def _fresh(self, records: Sequence[Record]) -> Sequence[Record]:
-        # The former owner's last transaction may have landed between the consumer's seek and our fence:
-        # what is below `next` is done.
-        if records and records[0].offset < self.next:
-            records = [record for record in records if record.offset >= self.next]
-        if records and records[0].offset != self.next:
+    async def _fresh(self, span: Span) -> Sequence[Record]:
+        """The records that are to be processed, none behind a hole. Raises OffsetGap, RecordsLost."""
+        if span.start > self.next:
             raise OffsetGap(
-                f"{self._source.topic}-{self.number}: expected offset {self.next}, got {records[0].offset}; "
+                f"{self._source.topic}-{self.number}: expected offset {self.next}, got {span.start}; "
                 "starting again from the committed offset"
             )
-        return records
+        last = self._mark.last
+        if last is not None and span.epoch > self._epoch:
+            # A broker has taken the lead since. Its log may have ended earlier, and have grown beyond again.
+            await self._verify(last)
+        if span.start >= self.next and span.hole is None:
+            return span
+        # The former owner's last transaction may have landed between the consumer's seek and our fence:
+        # what is below `next` is done. It is the same if a log has lost its end and is read from its beginning.
+        if last is not None and last.offset < self.next:
+            for record in span:
+                if record.offset == last.offset and (problem := position.replaced(last, record, first=0)):
+                    await self._lost(problem)
+        return [record for record in span if record.offset >= self.next and record.offset < (span.hole or span.end)]
+
+    async def _verify(self, last: Last) -> None:
+        """Return only if the record that was processed last still stands where it stood. Raises RecordsLost."""
+        async with self._reader() as reader:
+            problem = await source.replaced(reader, self._source, last)
+        if problem:
+            await self._lost(problem)
+
+    async def _lost(self, problem: str, cure: str = "") -> None:
+        """Note it, and raise RecordsLost with what to do."""
+        place = f"{self._source.topic}-{self.number}"
+        await self._note_stop(guard.RECORDS_LOST, f"{place}: {problem}")
+        raise RecordsLost(
+            f"{place}: {problem}. To go on with what is there, stop all processors and type: "
+            f"{cure}postlog replay --after-loss"
+        )
+
+    def _marked(self, fresh: Sequence[Record]) -> Mark:
+        """What stands with the offset once these are committed; of changelogs it can only tell up to now."""
+        found = marks.last_of(fresh[-1], self._epoch) if fresh else None
+        return Mark(last=marks.newest(self._mark.last, found), bounds=self._mark.bounds, logs=self._reached())
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -236,41 +291,36 @@ class Lane:
             # Over TLS a connection may take 30 s to be closed by both sides, and nothing here waits for that.
             await kafka.let_go(reader)
 
-    async def _offsets(self, reader: AIOKafkaConsumer) -> tuple[int | None, int, int]:
-        """The committed offset, the oldest one on the log, and the one after its newest; its bounds are noted."""
-        offsets = await kafka.ask(
-            self._site.settings,
-            lambda admin: admin.list_consumer_group_offsets(self._site.group, partitions=[self._source]),
-        )
-        found = offsets[self._source]
-        committed = found.offset if found.offset >= 0 else None
+    async def _committed(self) -> int | None:
+        """The committed offset, None if there is none; what stands with it is noted. Raises ForeignOffset."""
+        found = await offsets.of_partition(self._site.settings, self._site.group, self._source)
         try:
-            self._bounds = bounds.read(found.metadata)
+            self._mark = marks.read(found.metadata)
         except ForeignOffset as error:
             raise ForeignOffset(
-                f"{self._source.topic}-{self.number}: the committed offset {committed} is not as postlog writes it, "
-                f"{error}. To start there all the same, stop all processors and commit it without metadata: "
-                f"kafka-consumer-groups.sh --group {self._site.group} --topic {self._source.topic}:{self.number} "
-                f"--reset-offsets --to-offset {committed} --execute"
+                f"{self._source.topic}-{self.number}: the committed offset {found.offset} is not as postlog writes "
+                f"it, {error}. To start there all the same, stop all processors and type: postlog replay --after-loss"
             ) from None
-        first: int = (await reader.beginning_offsets([self._source]))[self._source]
-        end: int = (await reader.end_offsets([self._source]))[self._source]
-        return committed, first, end
+        return found.offset if found.offset >= 0 else None
 
-    async def _start(self, committed: int | None, first: int, end: int) -> int:
+    async def _start(self, reader: AIOKafkaConsumer, committed: int | None) -> int:
         """The offset to go on from: the committed one, or on the very first start the oldest there is.
 
         Raises RecordsLost if the log, the offset and the restored state contradict each other.
         """
-        problem = contradiction(committed, first=first, end=end, used=not self._opened_store.empty())
-        if problem:
-            await self._note_stop(guard.RECORDS_LOST, f"{self._source.topic}-{self.number}: {problem}")
-            raise RecordsLost(
-                f"{self._source.topic}-{self.number}: {problem}. To go on with what is there, stop all processors "
-                f"and reset the group: kafka-consumer-groups.sh --group {self._site.group} "
-                f"--topic {self._source.topic}:{self.number} --reset-offsets --to-earliest --execute"
-            )
-        return start_of(committed, first=first)
+        used = not self._opened_store.empty()
+        log_of_source = await source.check(reader, self._source, committed, self._mark.last, used=used)
+        if log_of_source.problem:
+            await self._lost(log_of_source.problem)
+        self._epoch = log_of_source.epoch
+        if problem := position.shortened(self._mark.logs, self._reached()):
+            await self._lost(problem, "postlog replay --rebuild, and then ")
+        return position.start_of(committed, first=log_of_source.first)
+
+    def _reached(self) -> dict[str, int]:
+        """By table, up to where its changelog is in the store."""
+        tables = self._site.changelogs(self.number).items()
+        return {table: self._opened_store.position(tp.topic) or 0 for tp, table in tables}
 
     async def _restore(self, reader: AIOKafkaConsumer) -> int:
         """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
@@ -297,7 +347,9 @@ class Lane:
             raise LaneClosed(f"lane {self.number} is not open")
         return self._calling
 
-    async def _commit(self, changes: Changes, settled: Settled, owed: Changed, noted: Changed) -> dict[str, int]:
+    async def _commit(
+        self, changes: Changes, settled: Settled, owed: Changed, noted: Changed, mark: Mark
+    ) -> dict[str, int]:
         """One transaction; the changelogs' positions after it, by topic."""
         if self._transactions is None:
             raise LaneClosed(f"lane {self.number} is not open")
@@ -309,7 +361,7 @@ class Lane:
             topics.incidents.name: _rows(noted),
             topics.dead_letters.name: self._letters(changes, settled),
         }
-        end = OffsetAndMetadata(changes.end, bounds.write(self._bounds, changes.end))
+        end = OffsetAndMetadata(changes.end, marks.write(mark, changes.end))
         ends = await self._transactions.commit(rows, {self._source: end} if changes.end > self.next else {})
         metrics.TRANSACTIONS.inc()
         ends.pop(topics.dead_letters.name, None)  # no changelog of ours

@@ -19,8 +19,9 @@ import structlog
 
 from pipeline.contract import Record
 from pipeline.errors import Fenced, OffsetGap
+from processor import fetches, metrics
 from processor import guard as guards
-from processor import metrics
+from processor.fetches import Span
 from processor.guard import Guard
 from processor.lane import Lane
 from processor.site import Site
@@ -161,7 +162,7 @@ class _Owned:
         self.lane = Lane(number, site, guard, self._wake.set)
         self.task: asyncio.Task[None]
         self._max_batch = site.settings.processor_max_batch
-        self._backlog: deque[Sequence[Record]] = deque()
+        self._backlog: deque[Span] = deque()
         self._waiting = 0
         self._bytes = 0
         self._expected: int | None = None
@@ -174,14 +175,14 @@ class _Owned:
 
         Backwards is as bad as a jump: then the broker has lost the end of its log, and uses its offsets again.
         """
-        first, end = records[0].offset, records[-1].offset + 1
-        if end - first != len(records) or self._expected not in (None, first):
+        span = fetches.span_of(records)
+        if self._expected not in (None, span.start):
             raise OffsetGap(
-                f"partition {self.lane.number}: expected offset {self._expected}, got {len(records)} records "
-                f"from {first} to {end - 1}; starting again from the committed offset"
+                f"partition {self.lane.number}: expected offset {self._expected}, got {len(span)} records "
+                f"from {span.start} to {span.end - 1}; starting again from the committed offset"
             )
-        self._expected = end
-        self._backlog.append(records)
+        self._expected = span.end
+        self._backlog.append(span)
         self._count(len(records), _size(records))
         self._wake.set()
 
@@ -230,11 +231,15 @@ class _Owned:
         await self._wake.wait()
         return not self._leaving
 
-    def _take(self) -> list[Record]:
-        """Everything that waits, up to one transaction's worth."""
-        taken: list[Record] = []
-        while self._backlog and len(taken) < self._max_batch:
-            taken.extend(self._backlog.popleft())
+    def _take(self) -> Span:
+        """Everything that waits, up to one transaction's worth, and up to where a broker has taken the lead."""
+        spans: list[Span] = []
+        count = 0
+        epoch = self._backlog[0].epoch if self._backlog else -1
+        while self._backlog and count < self._max_batch and self._backlog[0].epoch <= epoch:
+            spans.append(self._backlog.popleft())
+            count += len(spans[-1])
+        taken = fetches.join(spans)
         self._count(-len(taken), -_size(taken))
         if not self._backlog and not self._leaving:
             self._wake.clear()

@@ -13,19 +13,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline import kafka, suppression
+from pipeline.contract import Record
 from pipeline.errors import OffsetGap, TooManyRejections, Undecodable
 from pipeline.settings import Settings
 from pipeline.suppression import Facts, Suppression
 from pipeline.topics import Topics
-from processor import changelog, dedup, difference, letters, suppressions
+from processor import changelog, dedup, difference, fetches, letters, suppressions
 from processor.decide import Changes, State, decide
 from processor.difference import Counts, Difference, Row
+from processor.fetches import Span
 from processor.guard import Rejections
 from processor.store import Store, Table, open_store
 from processor.transaction import Transactions
+
+fetches.install()
 
 FETCH_BYTES = 8 * 1024 * 1024
 #: Rows of the former state that are looked at in one go.
@@ -106,22 +110,30 @@ class Rebuild:
 
         Raises OffsetGap if the log has lost records meanwhile, TooManyRejections if most records cannot be read.
         """
-        async for records in self._records(end):
-            if records[0].offset != self.next:
-                raise OffsetGap(f"{self._name}: expected offset {self.next}, got {records[0].offset}: try again")
-            changes = decide(records, State(self._now.markers, self._now.suppressions))
-            if reason := self._rejections.add(len(records), len(changes.rejected)):
-                raise TooManyRejections(_rejections(self._name, reason, changes))
-            floor = dedup.floor(changes.newest)
-            drop = floor if floor > self._floor else None
-            self._floor = max(floor, self._floor)
-            rows: dict[Table, Iterable[tuple[bytes, bytes | None]]] = {
-                "seen": changes.seen.items(),
-                "suppressions": changes.suppressions.items(),
-            }
-            self._now.write(rows, {}, drop_markers_below=drop)
-            self.next = changes.end
-            moved(len(records))
+        if self.next >= end:
+            return
+        async for span in self._spans():
+            if span.start > self.next or span.hole is not None:
+                raise OffsetGap(f"{self._name}: expected offset {self.next}, got {span.start}: try again")
+            if records := [record for record in span if self.next <= record.offset < end]:
+                self._apply(records)
+            before, self.next = self.next, min(span.end, end)
+            moved(self.next - before)
+            if self.next >= end:
+                return
+
+    def _apply(self, records: Sequence[Record]) -> None:
+        changes = decide(records, State(self._now.markers, self._now.suppressions))
+        if reason := self._rejections.add(len(records), len(changes.rejected)):
+            raise TooManyRejections(_rejections(self._name, reason, changes))
+        floor = dedup.floor(changes.newest)
+        drop = floor if floor > self._floor else None
+        self._floor = max(floor, self._floor)
+        rows: dict[Table, Iterable[tuple[bytes, bytes | None]]] = {
+            "seen": changes.seen.items(),
+            "suppressions": changes.suppressions.items(),
+        }
+        self._now.write(rows, {}, drop_markers_below=drop)
 
     async def fence(self) -> None:
         """End what any owner of the lane might still commit; until a processor starts, nobody but us can."""
@@ -157,14 +169,17 @@ class Rebuild:
         }
         await changelog.restore(self._reader, self._was, partitions, lambda: None, fenced=fenced)
 
-    async def _records(self, end: int) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    async def _spans(self) -> AsyncIterator[Span]:
+        """What is on the log from `next` on."""
         self._reader.assign([self._source])
         self._reader.seek(self._source, self.next)
-        while self.next < end:
+        while True:
             fetched = await self._reader.getmany(timeout_ms=500, max_records=self._settings.processor_max_batch)
             for records in fetched.values():
-                if wanted := [record for record in records if record.offset < end]:
-                    yield wanted
+                yield fetches.span_of(records)
+            # Ends of transactions are read and not handed out.
+            if not fetched and (position := await self._reader.position(self._source)) > self.next:
+                yield Span([], self.next, position)
             # Prefetched records come without any waiting, and others have their turn.
             await asyncio.sleep(0)
 

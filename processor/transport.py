@@ -1,14 +1,15 @@
 """How Faust hands us whole batches instead of single records.
 
-Faust keeps the consumer, the group and the assignment; three of its habits are replaced (docs/decisions/0003): it
-fetches only for lanes that have room, it yields all records of a partition as one message, and it never commits an
-offset: only a lane's transaction does. Written against faust-streaming 0.15.3; the base class is
-`faust.transport.consumer.Consumer`.
+Faust keeps the consumer, the group and the assignment; four of its habits are replaced (docs/decisions/0003): it
+fetches only for lanes that have room, it yields all records of a partition as one message, it leaves aborted
+transactions out, and it never commits an offset: only a lane's transaction does. Written against faust-streaming
+0.15.3; the base class is `faust.transport.consumer.Consumer`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
@@ -19,20 +20,46 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
+from processor import fetches
+from processor.fetches import Span
 from processor.lanes import Lanes
+
+fetches.install()
 
 #: How long to wait for a lane to have room before looking again for a stop or a rebalance, in seconds.
 ROOM_TIMEOUT = 0.5
 
 
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """Reads what is committed, and also tells of offsets that it has read and that hold no record."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust ties it to transactions of its own. It counts from the consumer's start on.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        fetched: Any = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        found: dict[TP, Any] = dict(fetched)
+        subscription = consumer._subscription.subscription
+        assigned = subscription.assignment if subscription is not None else None
+        if assigned is not None:
+            for tp in active_partitions & assigned.tps:
+                span = None if tp in found else fetches.skipped(assigned.state_value(tp))
+                if span is not None:  # not "if span": it is empty
+                    found[tp] = span
+        return found
+
+
 class BatchConsumer(driver.Consumer):
-    """Yields one message per partition and fetch; its value is the list of records."""
+    """Yields one message per partition and fetch; its value is the span of records."""
 
     def _new_consumer_thread(self) -> Any:
         """Faust's, on uvloop: it reads and parses everything that arrives."""
-        return driver.AIOKafkaConsumerThread(
-            self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop()
-        )
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetch for the lanes that have room. A message carries the group's generation it was fetched in."""
@@ -53,7 +80,9 @@ class BatchConsumer(driver.Consumer):
             await self.perform_seek()
             return
         for tp, records in fetched.items():
-            yield tp, _message(tp, records, generation)
+            # Faust drops what is before its last offset. If a log has lost its end, a lane has to know that.
+            self._read_offset[tp] = None
+            yield tp, _message(tp, fetches.span_of(records), generation)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Also where nothing is committed yet, which aiokafka leaves where it is: then to the oldest record."""
@@ -110,18 +139,17 @@ class Untouched(faust.Schema[Any, Any]):
         return message.key
 
     def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
-        """The list of records as it is."""
+        """The span of records as it is."""
         return message.value
 
 
-def _message(tp: TP, records: list[Any], generation: int) -> Message:
-    last = records[-1]
+def _message(tp: TP, records: Span, generation: int) -> Message:
     return ConsumerMessage(
         tp.topic,
         tp.partition,
-        last.offset,
-        last.timestamp / 1000.0,
-        last.timestamp_type,
+        records.end - 1,
+        records[-1].timestamp / 1000.0 if records else time.time(),
+        0,
         None,
         b"",
         records,  # type: ignore[arg-type]

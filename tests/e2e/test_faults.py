@@ -298,7 +298,7 @@ async def test_a_log_that_lost_its_end_stops_the_processor_instead_of_dropping_e
     processor = system.start("processor")
     assert await asyncio.to_thread(processor.process.wait, PATIENCE) == 1
     assert "lost its end" in processor.said()
-    assert "--to-earliest" in processor.said()
+    assert "postlog replay --after-loss" in processor.said()
 
 
 async def test_a_lane_does_not_open_on_half_of_its_state(system: System) -> None:

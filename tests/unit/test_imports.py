@@ -49,6 +49,7 @@ PURE = {
     "processor/decide.py",
     "processor/dedup.py",
     "processor/difference.py",
+    "processor/marks.py",
     "processor/position.py",
     "processor/handler.py",
     "processor/letters.py",
@@ -79,7 +80,10 @@ PURE = {
 
 
 #: A shell of a service that the console runs: what an operator starts there is a processor's work.
-RUN_BY_HAND = {"console/rebuild.py": {"processor/rebuild.py"}}
+RUN_BY_HAND = {
+    "console/rebuild.py": {"processor/rebuild.py"},
+    "console/group.py": {"processor/source.py"},
+}
 
 
 def imported(file: Path) -> set[str]:

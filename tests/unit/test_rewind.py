@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from console import rewind
 from console.rewind import Move, Partition
 from pipeline.errors import PostlogError
-from processor import bounds
+from processor import marks
 from processor.bounds import Bounds
+from processor.marks import Last, Mark
 
 NOW = 1_769_860_800_000  # 2026-01-31T12:00:00Z
 HOUR = 3_600_000
@@ -57,10 +58,11 @@ def test_the_beginning_reads_again_what_is_committed_and_still_there() -> None:
     assert (move.new, move.again, move.skipped, move.gone) == (10, 30, 0, 10)
 
 
-def test_a_partition_that_never_committed_is_at_its_beginning() -> None:
+def test_a_partition_that_never_committed_is_at_its_beginning_and_gets_an_offset() -> None:
     [move] = rewind.to_beginning([Partition(0, beginning=10, end=50, committed=None)])
     assert (move.committed, move.new, move.again) == (10, 10, 0)
-    assert rewind.offsets([move]) == {}
+    assert rewind.offsets([move]) == {0: (10, 10)}
+    assert rewind.refusal([move]) is None
 
 
 def test_a_time_after_the_end_changes_nothing_even_where_events_wait() -> None:
@@ -110,6 +112,28 @@ def test_an_offset_that_is_not_there_is_refused(wanted: list[tuple[int, int]], r
         rewind.to_offsets([Partition(0, 0, 50, 40), Partition(1, 0, 50, 40)], wanted)
 
 
+def test_after_a_loss_a_partition_goes_on_with_what_is_new_and_the_others_stay() -> None:
+    last = Last(offset=39, at=NOW, digest="0f", epoch=2)
+    bounded = Bounds(until=10, resume=40)
+    partitions = [
+        Partition(0, 0, 38, 40, last=last),
+        Partition(1, 5, 50, None),
+        Partition(2, 0, 50, 20, bounded, last),
+    ]
+    moves = rewind.after_loss(partitions, {0: 35, 1: 5})
+    assert rewind.offsets(moves) == {0: (40, 35), 1: (5, 5), 2: (20, 20)}
+    assert [move.again for move in moves] == [0, 0, 0]
+    assert [marks.read(move.metadata) for move in moves] == [Mark(), Mark(), Mark(bounds=bounded, last=last)]
+
+
+def test_what_was_processed_last_stays_known_in_a_bounded_replay_and_not_in_another() -> None:
+    partition = Partition(0, 0, 50, 40, last=Last(offset=39, at=NOW, digest="0f"))
+    moves = rewind.to_offsets([partition], [(0, 10)])
+    assert moves[0].metadata == ""
+    [bounded] = rewind.bounded(moves, [partition], None, handlers=False)
+    assert marks.read(bounded.metadata).last == partition.last
+
+
 LOGS = st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)).map(
     lambda three: Partition(0, three[0], three[0] + three[1], three[0] + min(three[1], three[2]))
 )
@@ -138,7 +162,7 @@ def test_the_way_back_leads_back(partition: Partition, new: int) -> None:
 
 
 def limits(move: Move) -> Bounds | None:
-    return bounds.read(move.metadata)
+    return marks.read(move.metadata).bounds
 
 
 def test_a_bounded_replay_ends_at_its_time_and_goes_on_where_the_group_was() -> None:

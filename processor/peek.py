@@ -1,0 +1,83 @@
+"""Looks at one place of a log, as it is: also at what is in a transaction, or is no record at all.
+
+A shell over one aiokafka consumer, whose own reading it does not touch.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, OffsetOutOfRangeError, for_code
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
+
+from pipeline.contract import Record
+
+_HEADER = struct.Struct(">qii")
+_READ_UNCOMMITTED = 0
+#: A broker gives at least one batch, whatever its size.
+_FEW_BYTES = 1
+#: How long to ask for an answer while the partition has no leader, in seconds.
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What stands at an offset.
+
+    first   where the batch that holds it begins, or the next one after a hole; None at the end of the log
+    epoch   the leader epoch it was written in
+    record  None if it is no record, or not there
+    stable  the first offset of the oldest open transaction, or the end of the log
+    end     offset after the newest record
+    """
+
+    first: int | None
+    epoch: int
+    record: Record | None
+    stable: int
+    end: int
+
+
+async def at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> Place | None:
+    """What stands at the offset; None if it is outside of the log. Raises KafkaError if nobody can tell."""
+    async for attempt in stamina.retry_context(on=_may_pass, timeout=PATIENCE, attempts=None, wait_max=1.0):
+        with attempt:
+            return await _ask(consumer._client, partition, offset)
+    raise AssertionError("a retry ends with an answer or an error")
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and error.retriable
+
+
+async def _ask(client: Any, partition: TopicPartition, offset: int) -> Place | None:
+    await client._wait_on_metadata(partition.topic)
+    leader = client.cluster.leader_for_partition(partition)
+    if leader is None or leader < 0:
+        await client.force_metadata_update()
+        raise LeaderNotAvailableError(partition)
+    wanted = [(partition.topic, [(partition.partition, offset, _FEW_BYTES)])]
+    answer = await client.send(leader, FetchRequest(0, 0, _FEW_BYTES, _READ_UNCOMMITTED, wanted))
+    [(_, [(_, code, end, stable, *_, data)])] = answer.topics
+    error = for_code(code)
+    if error is OffsetOutOfRangeError:
+        return None
+    if code:
+        await client.force_metadata_update()
+        raise error(partition)
+    return _read(data or b"", offset, stable, end)
+
+
+def _read(data: bytes, offset: int, stable: int, end: int) -> Place:
+    batches = MemoryRecords(data)
+    if not batches.has_next():
+        return Place(None, -1, None, stable, end)
+    first, _, epoch = _HEADER.unpack_from(data)
+    batch: Any = batches.next_batch()
+    records = [] if batch.is_control_batch else [record for record in batch if record.offset == offset]
+    return Place(first, epoch, records[0] if records else None, stable, end)

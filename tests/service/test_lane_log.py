@@ -1,0 +1,123 @@
+"""A lane without Kafka: which part of a span it processes, and when it must not believe the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import topics
+from pipeline.errors import OffsetGap, RecordsLost
+from pipeline.settings import Settings
+from processor import marks, source
+from processor.fetches import Span
+from processor.guard import Guard
+from processor.lane import Lane
+from processor.marks import Last, Mark
+from processor.site import Site
+from tests.unit.records import FakeRecord
+
+SITE = Site(Settings(), topics.load(topics.default_file()), Path("unused"), "group")
+#: What the lane has processed: offsets before 10, the last record at 8, and a marker.
+NEXT, LAST = 10, marks.last_of(FakeRecord(8, b"8"), 3)
+
+
+class Log:
+    """What a lane does and learns: transactions as (offsets of records, end), incidents, questions to the log."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[list[int], int]] = []
+        self.noted: list[str] = []
+        self.asked: list[Last] = []
+        self.problem: str | None = None
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    found = Log()
+
+    async def replaced(_: Any, __: Any, last: Last) -> str | None:
+        found.asked.append(last)
+        return found.problem
+
+    @asynccontextmanager
+    async def reader(_: Lane) -> AsyncIterator[None]:
+        yield
+
+    async def work(lane: Lane, records: Sequence[FakeRecord], _: str, end: int) -> int:
+        found.done.append(([record.offset for record in records], end))
+        lane.next = end
+        return len(records)
+
+    async def note(_: Lane, subject: str, reason: str) -> None:
+        found.noted.append(f"{subject}: {reason}")
+
+    monkeypatch.setattr(source, "replaced", replaced)
+    monkeypatch.setattr(Lane, "_reader", reader)
+    monkeypatch.setattr(Lane, "_work", work)
+    monkeypatch.setattr(Lane, "_note_stop", note)
+    return found
+
+
+@pytest.fixture
+def lane(log: Log) -> Lane:
+    made = Lane(3, SITE, Guard(), lambda: None)
+    made.next, made._mark, made._epoch = NEXT, Mark(last=LAST), 3
+    return made
+
+
+def span(first: int, count: int, *, start: int | None = None, end: int | None = None, **more: Any) -> Span:
+    records = [FakeRecord(offset, b"%d" % offset) for offset in range(first, first + count)]
+    more = {"epoch": 3, **more}
+    return Span(records, first if start is None else start, first + count if end is None else end, **more)
+
+
+async def test_what_holds_no_record_is_committed_along(lane: Lane, log: Log) -> None:
+    await lane.work(span(12, 2, start=10, end=15))
+    await lane.work(span(15, 0, start=15, end=16))
+    assert log.done == [([12, 13], 15), ([], 16)]
+    assert not log.asked
+
+
+async def test_records_that_never_arrived_are_a_gap(lane: Lane) -> None:
+    with pytest.raises(OffsetGap, match="expected offset 10, got 11"):
+        await lane.work(span(11, 2))
+
+
+async def test_where_a_broker_has_taken_the_lead_the_last_record_is_looked_at_once(lane: Lane, log: Log) -> None:
+    await lane.work(span(10, 2, epoch=5))
+    await lane.work(span(12, 2, epoch=5))
+    assert log.asked == [LAST]
+    assert log.done == [([10, 11], 12), ([12, 13], 14)]
+
+
+async def test_a_log_that_lost_its_end_and_grew_beyond_again_stops_the_lane(lane: Lane, log: Log) -> None:
+    log.problem = "another record stands at offset 8"
+    with pytest.raises(RecordsLost, match=r"another record.*postlog replay --after-loss"):
+        await lane.work(span(10, 2, epoch=4))
+    assert log.done == []
+    assert log.noted == ["records_lost: email-events-3: another record stands at offset 8"]
+
+
+async def test_what_is_read_again_from_before_is_left_out_if_it_is_the_same(lane: Lane, log: Log) -> None:
+    await lane.work(span(5, 7))
+    assert log.done == [([10, 11], 12)]
+
+
+async def test_what_is_read_again_from_before_and_is_another_stops_the_lane(lane: Lane, log: Log) -> None:
+    again = span(5, 7)
+    again[3] = FakeRecord(8, b"another")
+    with pytest.raises(RecordsLost, match="another record stands at offset 8"):
+        await lane.work(again)
+    assert log.done == []
+
+
+async def test_what_is_before_a_hole_is_processed_and_nothing_behind_it(lane: Lane, log: Log) -> None:
+    holed = span(10, 2, end=20, hole=12)
+    holed.append(FakeRecord(19, b"19"))
+    with pytest.raises(RecordsLost, match="records from offset 12 on are missing"):
+        await lane.work(holed)
+    assert log.done == [([10, 11], 12)]
