@@ -11,7 +11,10 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+
+from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.settings import Settings
@@ -55,6 +58,7 @@ class Nemesis:
         self._services = services
         self._senders = senders
         self._settings = settings
+        self._strangers = count()
         self._clocks = clocks
         self._rng = random.Random(seed)
         self._held: set[str] = set()  # a fault is on it: the supervisor keeps off
@@ -212,6 +216,14 @@ class Nemesis:
             self._senders.large = False
 
         return end
+
+    async def _foreign(self, target: str) -> None:
+        """A transaction on the events topic that is not ours and is never committed."""
+        email, identity = self._senders.stranger(next(self._strangers))
+        try:
+            await strangers.foreign_transaction(self._settings, email, identity, aborts=target == "aborts")
+        except (KafkaError, TimeoutError) as error:
+            self._note(f"the cluster took no foreign transaction: {error!r}")
 
     async def _gone(self, name: str) -> None:
         await asyncio.to_thread(self._services[name].process.wait)

@@ -34,7 +34,7 @@ class Kind:
 
 
 #: `kill`, `stop`: a supervisor starts it again when the fault ends. `freeze` outlasts the session timeout.
-#: `slow_bodies`, `large_bodies`: what others do to the ingress, see `strangers.py`.
+#: `slow_bodies`, `large_bodies`, `foreign`: what others do to the ingress and to the log, see `strangers.py`.
 SERVICE_KINDS = (
     Kind("kill", SERVICES, 0.5, 3),
     Kind("freeze", SERVICES, 8, 11),
@@ -45,6 +45,7 @@ SERVICE_KINDS = (
     Kind("clock", SERVICES, 5, 10),
     Kind("slow_bodies", ("ingress",), 4, 7),
     Kind("large_bodies", ("ingress",), 4, 7),
+    Kind("foreign", ("aborts", "hangs"), 2, 3),
 )
 CLUSTER_KINDS = (
     Kind("broker_kill", BROKERS, 2, 6),

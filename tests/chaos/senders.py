@@ -107,6 +107,11 @@ class Senders:
         if event is not None:
             event.accepted = True
 
+    def stranger(self, number: int) -> tuple[str, str]:
+        """An address that is in use, and the id of an event that must never be applied to it."""
+        self.forged.add(identity := f"stranger-{number}")
+        return self._email(number % self.workers, number % self.addresses), identity
+
     async def _forge(self, http: aiohttp.ClientSession, identity: str, email: str) -> None:
         """What somebody without the secret would post."""
         self.forged.add(identity)
