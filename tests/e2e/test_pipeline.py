@@ -93,7 +93,6 @@ async def test_strange_bodies_are_applied_or_visible_and_never_lost(system: Syst
         "no object": b'"text"',
         "empty": b"",
         "NUL": b'{"id":"e"\x00}',
-        "id of a wrong type": delivery("x", "complained", "a@x.io").replace(b'"x"', b"5"),
         "email of a wrong type": delivery("e-type", "complained", ["a@x.io"]),
         "not UTF-8": b'{"id":"\xff","type":"complained","data":{"email":"a@x.io"}}',
     }
@@ -105,7 +104,8 @@ async def test_strange_bodies_are_applied_or_visible_and_never_lost(system: Syst
     applied = {
         "upper.case@x.io": delivery("e-up", "complained", "UPPER.Case@X.io"),
         "plus+tag@x.io": delivery("e-plus", "complained", "plus+tag@x.io"),
-        "jürgen@müller.example": delivery("e-uni", "complained", "Jürgen@Müller.example"),
+        "jürgen@xn--mller-kva.example": delivery("e-uni", "complained", "Jürgen@Müller.example"),
+        "number-as-id@x.io": delivery("x", "complained", "number-as-id@x.io").replace(b'"x"', b"5"),
         "no-id@x.io": delivery(None, "complained", "no-id@x.io"),
         "far-future@x.io": delivery("e-fut", "complained", "far-future@x.io", created_at="9999-01-01T00:00:00Z"),
     }
