@@ -22,7 +22,7 @@ from alerter.channels import Channels
 from alerter.group_told import GroupTold
 from alerter.grouping import OTHER, Grouping, Policy
 from alerter.summary import Alert, Place, key_of
-from alerter.watch import Watch
+from alerter.watch import LOST, Watch
 from pipeline import access, deadletter, kafka, service
 from pipeline.deadletter import DeadLetter
 from pipeline.service import Health
@@ -68,6 +68,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._note = note
         self._assignment: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
+        self._read: dict[TopicPartition, int] = {}  # offset after the last letter, of this assignment
         self._telling: set[asyncio.Task[None]] = set()
         self._providers: set[str] = set()
         self._last_pass = clock()
@@ -87,7 +88,9 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
     async def _pass(self, tasks: asyncio.TaskGroup) -> None:
         fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
-        for records in fetched.values():
+        for tp, records in fetched.items():
+            self._look_back(tp, records[0].offset)
+            self._read[tp] = records[-1].offset + 1
             self._take(records)
         for alert in self._grouping.due(self._clock()):
             telling = tasks.create_task(self._tell(alert))
@@ -98,6 +101,12 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         HEARTBEAT.set_to_current_time()
         UNSENT.set(self._grouping.unsent_alerts)
         UNTOLD.set(self._grouping.untold_letters)
+
+    def _look_back(self, tp: TopicPartition, offset: int) -> None:
+        """Where reading goes back, aiokafka has begun again at the oldest letter: the log ends before that."""
+        if offset < self._read.get(tp, 0):
+            log.error(LOST, partition=tp.partition, expected=self._read[tp], got=offset)
+            self._grouping.forget(tp.partition)
 
     def _patience(self) -> int:
         next_at = self._grouping.next_at()
@@ -150,6 +159,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """aiokafka takes all partitions away at every rebalance, so everything untold will be read again."""
         self._assignment = frozenset()
+        self._read.clear()
         self._grouping.reset()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:

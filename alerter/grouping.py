@@ -70,6 +70,21 @@ class Grouping:
         if (group.told_at or 0.0) < record.told_at:
             group.told_at, group.quiet_until = record.told_at, record.quiet_until
 
+    def forget(self, partition: int) -> None:
+        """Its log has lost its end and gives offsets again: what was told by them says nothing any more."""
+        for covered in self._covered.values():
+            covered.pop(partition, None)
+
+    def beyond(self, ends: Mapping[int, int]) -> list[int]:
+        """Partitions in which people were told of letters that are behind the log's end, by partition."""
+        told = {
+            partition
+            for covered in self._covered.values()
+            for partition, offset in covered.items()
+            if offset > ends.get(partition, offset)
+        }
+        return sorted(told)
+
     def add(self, letter: DeadLetter, place: Place, now: float) -> None:
         """Count a letter that was read, unless people were told of it."""
         key = self._limited(key_of(letter))

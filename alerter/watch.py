@@ -8,7 +8,7 @@ compacted. Of several alerters the one that leads tells; the others follow what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -39,6 +39,9 @@ WRITE_SECONDS = 5.0
 LOOK_SECONDS = 2.0
 #: What the ledger finds.
 KINDS = ("letters_flood", "letters_waiting")
+
+#: A power cut with one replica, an unclean election, a restored disk.
+LOST = "the log of the dead letters has lost its end; people are told again of what is on it"
 
 INCIDENTS = Gauge(
     "postlog_alerter_incidents", "Incidents that last: open circuits, processors that stopped themselves"
@@ -120,12 +123,20 @@ class Watch:
             while True:
                 await self._read(consumer)
                 if ends and not [place for place, end in ends.items() if await consumer.position(place) < end]:
+                    self._compare(ends)
                     ends = {}
                     self.caught_up.set()
                 if self.caught_up.is_set():
                     self._look()
                 if self.caught_up.is_set() and self._leads():
                     self._tell_what_is_due(tasks)
+
+    def _compare(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Forget what was told of letters that are not on the log any more, before another gets their offset."""
+        dead_letters = {tp.partition: end for tp, end in ends.items() if tp.topic == self._topics.dead_letters.name}
+        for partition in self._grouping.beyond(dead_letters):
+            log.error(LOST, partition=partition, end=dead_letters[partition])
+            self._grouping.forget(partition)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         for records in (await consumer.getmany(timeout_ms=int(PASS_SECONDS * 1000))).values():

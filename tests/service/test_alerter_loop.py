@@ -268,6 +268,29 @@ async def test_a_stop_does_not_wait_for_a_channel_for_ever(monkeypatch: pytest.M
         assert found.consumer.committed.get(ONE, 0) == 0
 
 
+async def test_letters_are_told_again_where_the_log_has_lost_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = Grouping(HASTY)
+
+    async def note(record: GroupTold) -> None:
+        rules.remember(record)
+
+    consumer, place, stop = Consumer(), Place(), asyncio.Event()
+    consumer.positions[ONE] = 5
+    to = Channels([Channel("1", "memory", place.send, 0.01)])
+    task = asyncio.ensure_future(Alerter(consumer, rules, to, time.monotonic, note).run(TOPIC, stop))
+    try:
+        consumer.produce("hard_bounce")
+        await place.title()
+        # aiokafka begins again at the oldest letter when its position is behind the end.
+        consumer.positions[ONE] = 2
+        consumer.produce("hard_bounce")
+        assert "hard_bounce" in await place.title()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert "has lost its end" in capsys.readouterr().out
+
+
 async def test_a_bug_in_a_channel_ends_the_alerter() -> None:
     async with running() as found:
         found.place.error = ZeroDivisionError()

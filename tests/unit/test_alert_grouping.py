@@ -449,3 +449,18 @@ def test_restarts_at_any_moment_lose_no_letter_and_repeat_none_that_was_told_and
             on_their_way = []
         waiting = rules.untold_letters + sum(s.count for alert in on_their_way for s in alert.summaries)
         assert heard + waiting == len(topic)
+
+
+def test_letters_in_the_place_of_lost_ones_are_told_once_it_is_known_that_the_log_lost_its_end() -> None:
+    rules = Grouping(POLICY)
+    rules.add(letter(), place(9), START)
+    rules.add(letter(), place(4, partition=1), START)
+    for record in [record for alert in rules.due(START) for record in rules.told(alert)]:
+        rules.remember(record)
+    assert rules.beyond({0: 10, 1: 5}) == []
+    assert rules.beyond({0: 7, 1: 5}) == [0]
+    rules.forget(0)
+    assert rules.beyond({0: 7, 1: 5}) == []
+    rules.add(letter(), place(6), START + 1)
+    rules.add(letter(), place(3, partition=1), START + 1)
+    assert rules.untold_letters == 1
