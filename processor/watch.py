@@ -16,13 +16,17 @@ from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.service import Health
-from processor import metrics
+from processor import metrics, peek
 from processor.lane import Lane
 from processor.lanes import Lanes
 from processor.site import Site
 
 log = structlog.get_logger(__name__)
 
+HELD = (
+    "somebody's transaction on the events is open, and nothing behind its begin can be read; "
+    "end it, or docs/operations.md says how"
+)
 #: Seconds between two looks at the ends of the log.
 INTERVAL = 2.0
 
@@ -41,6 +45,7 @@ class Watch:
         self._lanes = lanes
         self._app = app
         self._ends: dict[int, int] = {}
+        self._held: dict[int, int] = {}  # by lane, where a transaction that is open holds up what comes after it
         self._joined_at = time.monotonic()
         self._consumer = AIOKafkaConsumer(**kafka.client_options(site.settings), enable_auto_commit=False)
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +104,7 @@ class Watch:
                 "open": lane.is_open,
                 "next": lane.next,
                 "lag": self._lag(lane) if lane.is_open else None,
+                "open_transaction": self._held.get(lane.number),
                 "idle_seconds": round(now - lane.moved_at, 1),
             }
             for lane in sorted(lanes, key=lambda lane: lane.number)
@@ -116,6 +122,7 @@ class Watch:
                     log.warning("cannot see the end of the log", error=repr(error))
                 else:
                     self._ends = {tp.partition: end for tp, end in ends.items()}
+                    await self._look_for_transactions(topic)
             if self._joined():
                 self._joined_at = time.monotonic()
             for lane in self._lanes.all:
@@ -125,6 +132,22 @@ class Watch:
                     # Rest is no standstill: the time that a lane has starts with its next record.
                     lane.moved()
             await asyncio.sleep(INTERVAL)
+
+    async def _look_for_transactions(self, topic: str) -> None:
+        """Find out why lanes make no progress: somebody's transaction hides what comes after its begin."""
+        held = {}
+        for lane in self._lanes.all:
+            if lane.is_open and self._lag(lane) and time.monotonic() - lane.moved_at > INTERVAL:
+                try:
+                    place = await peek.at(self._consumer, TopicPartition(topic, lane.number), lane.next)
+                except KafkaError as error:
+                    log.warning("cannot see what holds a lane up", partition=lane.number, error=repr(error))
+                    continue
+                if place is not None and place.stable <= lane.next < place.end:
+                    held[lane.number] = place.stable
+        for number in held.keys() - self._held.keys():
+            log.warning(HELD, partition=number, offset=held[number], waiting=self._ends[number] - held[number])
+        self._held = held
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

@@ -16,7 +16,7 @@ from pipeline.contract import EventType
 from pipeline.settings import Settings
 from tests.broken_log import cut
 from tests.e2e.postlog import postlog
-from tests.e2e.system import PATIENCE, System, delivery, running, until
+from tests.e2e.system import PATIENCE, Service, System, delivery, running, until
 from tests.unit.records import event
 
 #: All of it lies in one partition.
@@ -101,7 +101,11 @@ async def test_what_others_write_in_transactions_counts_once_it_is_committed_and
                 system.topics.events.name, contract.encode(made), key=contract.key(made), partition=number
             )
             await (somebody.commit_transaction() if commits else somebody.abort_transaction())
-    await system.caught_up()  # its end is a marker, which is nobody's record
+        await system.caught_up()  # its end is a marker, which is nobody's record
+        await somebody.begin_transaction()
+        await somebody.send_and_wait(system.topics.events.name, b"value", key=b"key", partition=number)
+        await until(lambda: _says(processor, "transaction on the events is open"), "it says what holds it up")
+        await somebody.abort_transaction()
     await system.deliver(ingress, bounces(10, 2), at_once=1)
     await system.caught_up()
     assert processor.stop() == 0
@@ -112,6 +116,10 @@ async def test_what_others_write_in_transactions_counts_once_it_is_committed_and
     assert await system.suppressed() == {EMAIL, "committed@example.com"}
     assert "stopped" not in processor.said()
     assert processor.said().count("lane open") == 24
+
+
+async def _says(processor: Service, text: str) -> bool:
+    return text in processor.said()
 
 
 @pytest.mark.parametrize("place", ["--after-loss", "--from-beginning"])
