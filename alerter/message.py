@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from alerter.incidents import News
 from alerter.summary import Alert, GroupKey, Place, Summary, shown
+from alerter.words import words
 
 #: Groups that a message spells out; of the others it gives the numbers. Channels take a few thousand characters.
 MOST_SHOWN = 10
@@ -19,32 +20,6 @@ _NEXT = (
     "What to do: `postlog status` shows what runs and what waits. `postlog dlq list --summary` shows the dead "
     "letters, and `postlog dlq redrive` sends them round again when the cause is mended."
 )
-_TITLES = {
-    "circuit_open": ("handler {} is down", "handler {} answers again"),
-    "processor_stopped": ("a processor stopped itself ({})", "processors work again ({})"),
-    "letters_flood": ("a flood of dead letters", "the flood of dead letters is over"),
-    "letters_waiting": ("dead letters wait for too long", "no dead letter waits for too long any more"),
-    "letters_group": ("dead letters are open, {}", "no dead letter is open any more, {}"),
-}
-_ADVICE = {
-    "letters_flood": (
-        "So many have one cause, and it is no letter's. What to do: `postlog dlq list --summary --since 1h`; mend "
-        "the cause; `postlog dlq redrive --all --error … --limit 10`, then all of them with `--rate 500`."
-    ),
-    "letters_waiting": (
-        "What to do: `postlog dlq list` shows the longest waiting first; then `postlog dlq redrive` once the cause "
-        "is mended, or `postlog dlq discard ID --because …`."
-    ),
-    "circuit_open": (
-        "Events go on to be applied; calls of this handler wait, and none becomes a dead letter. What to do: mend "
-        "the other side. One call is tried now and then, and when it succeeds all others follow by themselves; "
-        "`postlog status` shows how many are owed."
-    ),
-    "processor_stopped": (
-        "Nothing is lost, and nothing more is processed until somebody looks. What to do: the last line of the "
-        "processor's log says what it needs; docs/operations.md has each case under `A processor stops`."
-    ),
-}
 #: 9999-12-31T23:59:59Z, in ms: a header can hold any number, a date cannot.
 _LATEST = 253_402_300_799_000
 
@@ -77,8 +52,8 @@ def _headline(news: Sequence[News], summaries: list[Summary]) -> str:
 
 
 def _news_title(news: News) -> str:
-    begun, over = _TITLES[news.incident.kind]
-    return (over if news.over else begun).format(shown(news.incident.subject, 100))
+    said = words(news.incident)
+    return shown((said.over if news.over else said.begun).format(news.incident.subject), 200)
 
 
 def _story(news: News) -> str:
@@ -88,7 +63,7 @@ def _story(news: News) -> str:
         _news_title(news),
         f"{'it began' if news.over else 'since'}: {_utc(incident.since)}",
         f"reason: {shown(incident.reason, 300) or 'none given'}",
-        "There is nothing to do." if news.over else _ADVICE[incident.kind],
+        "There is nothing to do." if news.over else words(incident).advice or _NEXT,
     ]
     return "\n".join(lines)
 

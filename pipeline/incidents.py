@@ -8,7 +8,7 @@ many lanes at once; rows with the same key are one incident then.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,20 +16,28 @@ from msgspec import Meta
 from pipeline.contract import Millis, explain
 from pipeline.errors import Undecodable
 
-#: The latter three are no lane's: the alerter finds them in the dead letters.
+#: What this release writes; `alerter/words.py` has the words for each. The latter three are no lane's: the alerter
+#: finds them in the dead letters.
 Kind = Literal["circuit_open", "processor_stopped", "letters_flood", "letters_waiting", "letters_group"]
+
+# What is written is checked by types. What is read may come from a newer release, and is told all the same.
+if TYPE_CHECKING:
+    AnyKind = Kind
+else:
+    AnyKind = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """Value of an incident's record.
 
+    kind     one of Kind; of another release also a word that this one does not know
     subject  the handler whose circuit is open, or the short reason of the stop: `rejections` or `records_lost`
     since    ms
     reason   a sentence for people: the last error, or what was counted; without addresses and payloads
     """
 
     v: Literal[1] = 1
-    kind: Kind
+    kind: AnyKind
     subject: Annotated[str, Meta(min_length=1, max_length=200)]
     since: Millis
     reason: Annotated[str, Meta(max_length=1000)] = ""

@@ -61,6 +61,7 @@ PURE = {
     "alerter/message.py",
     "alerter/recoveries.py",
     "alerter/summary.py",
+    "alerter/words.py",
     "console/known.py",
     "console/letters.py",
     "console/lines.py",
