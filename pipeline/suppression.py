@@ -23,22 +23,32 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     latest: int
 
 
-class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
-    """The person's own latest word. Ordered by time, then id: of two the greater one counts, whoever came first."""
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """The person's own latest word. Of two the one of greater rank counts, whoever came first."""
 
     at: int
     id: str
     type: Literal["subscribed", "unsubscribed"]
 
+    @property
+    def rank(self) -> tuple[int, bool, str]:
+        """By time; at one time what suppresses goes before. The id only chooses between two that say the same."""
+        return self.at, self.type == "unsubscribed", self.id
 
-class Word(msgspec.Struct, frozen=True, order=True, gc=False):
-    """An operator's latest word, with who said it and why. Ordered by time, then id, as a Choice is."""
+
+class Word(msgspec.Struct, frozen=True, gc=False):
+    """An operator's latest word, with who said it and why. Of two the one of greater rank counts."""
 
     at: int
     id: str
     type: Literal["suppressed", "reinstated"]
     who: str
     because: str
+
+    @property
+    def rank(self) -> tuple[int, bool, str, str, str]:
+        """By time; at one time what suppresses goes before, as with a Choice."""
+        return self.at, self.type == "suppressed", self.id, self.who, self.because
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -3,7 +3,7 @@
 Pure but for the state it looks up: batch + state → changes, which the lane commits in one transaction. What always
 holds: the changes depend on the log and the table of types alone (no clock but the records'), every record of the
 batch is either processed, counted as a duplicate, or a dead letter, and deciding a batch in one piece or in many
-leaves the same state.
+leaves the same state. A duplicate that only looks like one still suppresses: see `_may_be_new`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from pipeline.suppression import Facts, Suppression
 from processor import calls, dedup, suppressions
 from processor.calls import Call, Wanted
 from processor.dedup import Verdict, digest
-from processor.suppressions import SPEAKING
+from processor.suppressions import SPEAKING, SUPPRESSING
 
 #: Values of many keys at once, None where there is none; the shell's RocksDB, or a dict in tests.
 Find = Callable[[list[bytes]], Sequence[bytes | None]]
+#: A decoded record, and where its event first stood in the log. A tuple: there are a hundred thousand a second.
+_Entry = tuple[Record, Event, Position]
 #: No handler is plugged in.
 NOBODY: Wanted = MappingProxyType({})
 
@@ -54,6 +56,7 @@ class Changes:
     seen          markers to write, by changelog key
     suppressions  entries of the list to write, by address
     calls         calls of handlers that the events make us owe, in the order of the log
+    repeated      duplicates that may be new facts: nothing follows from them but what they say against mailing
     newest        latest arrival in the batch, ms: buckets two windows behind it can go
     """
 
@@ -62,13 +65,10 @@ class Changes:
     seen: dict[bytes, bytes] = field(default_factory=dict)
     suppressions: dict[bytes, bytes] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    repeated: list[_Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     processed: Counter[tuple[str, EventType]] = field(default_factory=Counter)  # (provider, type)
     duplicates: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, age)
-
-
-#: A decoded record, and where its event first stood in the log. A tuple: there are a hundred thousand a second.
-_Entry = tuple[Record, Event, Position]
 
 
 class _Read(NamedTuple):
@@ -88,7 +88,7 @@ def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wan
     changes = Changes(end=records[-1].offset + 1)
     fresh = _drop_duplicates(_read(records, types, changes), state.markers, changes)
     heard = _with_recipient(fresh, changes)
-    _suppress(heard, state.suppressions, changes)
+    _suppress(heard + changes.repeated, state.suppressions, changes)
     if wanted:
         for record, event, _ in heard:
             changes.calls += calls.owed(event, record, wanted)
@@ -141,10 +141,22 @@ def _comes_again(entry: _Entry, markers: list[Position], here: bytes, changes: C
     verdict = dedup.judge(place, markers)
     if verdict is Verdict.DUPLICATE:
         changes.duplicates[event.provider, age_label(place.at - min(m.at for m in markers))] += 1
+        if _may_be_new(event):
+            changes.repeated.append(entry)
         return False
     if verdict is Verdict.FIRST:
         changes.seen[here] = dedup.pack(place)
     return True
+
+
+def _may_be_new(event: Event) -> bool:
+    """Whether a duplicate may tell of something that happened again, and to take it for that is the safe side.
+
+    An event without an id is known by its bytes alone, and the same bytes may say that an address bounced once more:
+    after a `subscribed`, or after an operator's word, that must not be lost. One that lifts a suppression must not be
+    applied again: it may be a late repeat. One with an id is that event, whatever it says.
+    """
+    return event.id_basis == "fingerprint" and event.type in SUPPRESSING
 
 
 def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:

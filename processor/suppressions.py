@@ -13,7 +13,7 @@ from pipeline import operators
 from pipeline.contract import Event, EventType
 from pipeline.suppression import Choice, Facts, Span, Word
 
-#: Of two the greater one counts.
+#: Of two the one of greater rank counts.
 Said = TypeVar("Said", Choice, Word)
 
 #: The types that say something about mailing an address; all others pass through.
@@ -27,6 +27,8 @@ SPEAKING = frozenset(
         EventType.REINSTATED,
     }
 )
+#: Those of them that can only speak against mailing it: to apply one once too often is the safe side.
+SUPPRESSING = SPEAKING - {EventType.SUBSCRIBED, EventType.REINSTATED}
 
 
 def facts_of(event: Event, appended: int) -> Facts:
@@ -102,4 +104,4 @@ def _span(one: Span | None, other: Span | None) -> Span | None:
 def _latest(one: Said | None, other: Said | None) -> Said | None:
     if one is None or other is None:
         return one or other
-    return max(one, other)
+    return max(one, other, key=lambda said: said.rank)

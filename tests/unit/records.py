@@ -27,6 +27,7 @@ def event(
     provider: str | None = None,
     raw: bytes = b"{}",
     word: str | None = None,
+    id_basis: Literal["id", "fingerprint"] = "id",
 ) -> Event:
     """provider None: the one that may say this."""
     return Event(
@@ -34,7 +35,7 @@ def event(
         type=kind,
         provider_type=kind.value if word is None else word,
         id=id,
-        id_basis="id",
+        id_basis=id_basis,
         email=email,
         email_given=email,
         occurred_at=occurred_at,

@@ -3,6 +3,7 @@
 import itertools
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,12 @@ class Memory:
 
     def suppressed(self) -> set[bytes]:
         return {email for email, value in self.entries.items() if suppression.decode(value).suppressed}
+
+
+def told(offset: int, kind: EventType) -> FakeRecord:
+    """An event without an id and without a time of the provider's, which arrives `offset` ms after noon."""
+    made = event(kind=kind, id=f"sha256:{kind}", id_basis="fingerprint", received_at=NOON + offset)
+    return record(offset, made, timestamp=NOON + offset)
 
 
 def test_a_batch_commits_one_past_its_last_record() -> None:
@@ -209,6 +216,71 @@ def test_what_is_read_from_an_old_dead_letter_counts_as_of_when_the_log_took_the
     assert contract.decode(contract.encode(read_late)) == read_late
 
 
+def test_a_word_without_id_and_time_that_comes_again_suppresses_again() -> None:
+    memory = Memory()
+    memory.process([told(0, EventType.UNSUBSCRIBED), told(1, EventType.SUBSCRIBED)])
+    assert not memory.suppressed()
+    again = memory.process([told(2, EventType.UNSUBSCRIBED)])
+    assert again.duplicates.total() == 1
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+@pytest.mark.parametrize("kind", [EventType.HARD_BOUNCE, EventType.COMPLAINT, EventType.UNSUBSCRIBED])
+def test_what_comes_again_after_an_operators_word_and_has_no_id_suppresses_again(kind: EventType) -> None:
+    memory = Memory()
+    word = event(kind=EventType.REINSTATED, id="w", received_at=NOON + 1)
+    memory.process([told(0, kind), record(1, word, timestamp=NOON + 1)])
+    assert not memory.suppressed()
+    memory.process([told(2, kind)])
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_a_subscribed_without_id_that_comes_again_lifts_nothing() -> None:
+    memory = Memory()
+    memory.process([told(0, EventType.SUBSCRIBED), told(1, EventType.UNSUBSCRIBED), told(2, EventType.SUBSCRIBED)])
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_what_has_an_id_is_the_same_event_and_suppresses_once() -> None:
+    memory = Memory()
+    no = event(kind=EventType.UNSUBSCRIBED, id="u")
+    memory.process([record(0, no), told(1, EventType.SUBSCRIBED)])
+    memory.process([record(2, msgspec.structs.replace(no, received_at=NOON + 9))])
+    assert not memory.suppressed()
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "stands"),
+    [
+        pytest.param(NOON, EventType.SUBSCRIBED, True, id="a time of the provider's says that it is the old one"),
+        pytest.param(None, EventType.UNSUBSCRIBED, True, id="without a time it is new, which is the safe side"),
+        pytest.param(None, EventType.SUBSCRIBED, False, id="without a time it is new, and nothing can tell"),
+    ],
+)
+def test_what_comes_again_after_the_window_is_as_old_as_its_provider_says(
+    at: int | None, kind: EventType, stands: bool
+) -> None:
+    memory, hour = Memory(), 3_600_000
+    other = EventType.UNSUBSCRIBED if kind is EventType.SUBSCRIBED else EventType.SUBSCRIBED
+    for offset, (identity, said, hours) in enumerate([("s", kind, 0), ("u", other, 1), ("s", kind, 49)]):
+        arrived = NOON + hours * hour
+        occurred_at = at + hour if at is not None and identity == "u" else at
+        made = event(kind=said, id=identity, occurred_at=occurred_at, received_at=arrived)
+        memory.process([record(offset, made, timestamp=arrived)])
+    assert bool(memory.suppressed()) == stands
+
+
+def test_what_may_have_happened_again_is_told_to_no_handler_and_moves_no_marker() -> None:
+    memory = Memory()
+    memory.process([told(0, EventType.HARD_BOUNCE)])
+    markers = dict(memory.markers)
+    state = State(lambda keys: [memory.markers.get(key) for key in keys], lambda keys: [None] * len(keys))
+    changes = decide([told(1, EventType.HARD_BOUNCE)], state, wanted={EventType.HARD_BOUNCE: ("crm",)})
+    assert not changes.calls
+    assert not changes.processed
+    assert memory.markers == markers
+
+
 def test_ages_of_duplicates_have_four_labels() -> None:
     assert [age_label(ms) for ms in (0, 59_999, 60_000, 3_600_000, 86_400_000)] == [
         "minute",
@@ -231,26 +303,30 @@ LOGS = st.lists(
     st.tuples(
         st.sampled_from(["a@x.io", "b@x.io"]),
         st.sampled_from([EventType.HARD_BOUNCE, EventType.UNSUBSCRIBED, EventType.SUBSCRIBED, EventType.OPENED]),
-        st.sampled_from(["1", "2", "3"]),
+        # Fingerprints too: two are equal where address and type are.
+        st.sampled_from(["1", "2", "3", None]),
         st.integers(0, WINDOW_MS),
     ),
     max_size=12,
 )
 
 
-def log_of(rows: list[tuple[str, EventType, str, int]]) -> list[FakeRecord]:
+Rows = list[tuple[str, EventType, str | None, int]]
+
+
+def log_of(rows: Rows) -> list[FakeRecord]:
     """A partition's log: arrivals only grow."""
     at, log = NOON, []
     for offset, (email, kind, identity, pause) in enumerate(rows):
         at += pause
-        log.append(record(offset, event(email, kind, id=identity, received_at=at), timestamp=at))
+        name, basis = (identity, "id") if identity else (f"{email} {kind}", "fingerprint")
+        made = event(email, kind, id=name, id_basis=basis, received_at=at)  # type: ignore[arg-type]
+        log.append(record(offset, made, timestamp=at))
     return log
 
 
 @given(LOGS, st.lists(st.integers(1, 11), max_size=4))
-def test_any_cut_into_batches_leaves_the_same_state(
-    rows: list[tuple[str, EventType, str, int]], cuts: list[int]
-) -> None:
+def test_any_cut_into_batches_leaves_the_same_state(rows: Rows, cuts: list[int]) -> None:
     log = log_of(rows)
     whole, cut = Memory(), Memory()
     if log:
@@ -262,9 +338,7 @@ def test_any_cut_into_batches_leaves_the_same_state(
 
 
 @given(LOGS, st.integers(0, 11))
-def test_a_replay_from_anywhere_leaves_the_same_state_and_drops_the_same_duplicates(
-    rows: list[tuple[str, EventType, str, int]], start: int
-) -> None:
+def test_a_replay_from_anywhere_leaves_the_same_state_and_drops_the_same_duplicates(rows: Rows, start: int) -> None:
     log = log_of(rows)
     memory = Memory()
     verdicts = [memory.process([r]).duplicates.total() for r in log]

@@ -2,6 +2,7 @@
 
 from functools import reduce
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,57 @@ def test_of_unsubscribed_and_subscribed_the_later_word_counts() -> None:
     left_again = event(kind=EventType.UNSUBSCRIBED, id="c", occurred_at=3)
     assert causes(came, left) == set()
     assert causes(left_again, came, left) == {"unsubscribed"}
+
+
+@pytest.mark.parametrize(("joined", "left"), [("evt_9", "evt_10"), ("evt_10", "evt_9"), ("same", "same")])
+def test_at_one_time_the_unsubscribe_stands_whatever_the_ids_are(joined: str, left: str) -> None:
+    yes = event(kind=EventType.SUBSCRIBED, id=joined, occurred_at=5)
+    no = event(kind=EventType.UNSUBSCRIBED, id=left, occurred_at=5)
+    assert causes(yes, no) == causes(no, yes) == {"unsubscribed"}
+
+
+@pytest.mark.parametrize(("no_id", "yes_id"), [("9", "10"), ("10", "9")])
+def test_at_one_time_an_operators_suppression_stands_whatever_the_ids_are(no_id: str, yes_id: str) -> None:
+    no = event(kind=EventType.SUPPRESSED, id=no_id, occurred_at=5)
+    yes = event(kind=EventType.REINSTATED, id=yes_id, occurred_at=5)
+    assert causes(yes, no) == causes(no, yes) == {"operator"}
+
+
+@pytest.mark.parametrize("kind", [EventType.HARD_BOUNCE, EventType.COMPLAINT, EventType.UNSUBSCRIBED])
+def test_what_happened_at_the_very_moment_of_a_reinstatement_stands(kind: EventType) -> None:
+    yes, no = event(kind=EventType.REINSTATED, id="9", occurred_at=5), event(kind=kind, id="10", occurred_at=5)
+    assert len(causes(yes, no)) == len(causes(no, yes)) == 1
+
+
+WORDS = st.builds(
+    lambda kind, identity, at: event(kind=kind, id=identity, occurred_at=at),
+    st.sampled_from(
+        [EventType.SUBSCRIBED, EventType.UNSUBSCRIBED, EventType.SUPPRESSED, EventType.REINSTATED],
+    ),
+    st.sampled_from(["a", "b", "c"]),
+    st.integers(0, 1),
+)
+
+
+@given(st.lists(WORDS, max_size=5), st.permutations(["a", "b", "c"]))
+def test_no_id_decides_who_is_mailed(events: list[Event], names: list[str]) -> None:
+    renamed = dict(zip(["a", "b", "c"], names, strict=True))
+    other = [msgspec.structs.replace(each, id=renamed[each.id]) for each in events]
+    assert causes(*other) == causes(*events)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=6).flatmap(lambda e: st.tuples(st.just(e), st.permutations(e))))
+def test_an_entry_of_a_former_release_joins_in_any_order_though_it_kept_the_greater_id(
+    orders: tuple[list[Event], list[Event]],
+) -> None:
+    value = (
+        b'{"v":1,"email":"a@example.com","suppressed":false,"causes":{},"updated_at":5,"facts":'
+        b'{"choice":{"at":5,"id":"evt_9","type":"subscribed"},"reinstated":5,'
+        b'"word":{"at":5,"id":"zz","type":"reinstated","who":"","because":""}}}'
+    )
+    former = suppression.decode(value).facts
+    one, other = (reduce(join, [facts([each]) for each in events], former) for events in orders)
+    assert one == other == join(facts(orders[0]), former)
 
 
 def test_subscribing_does_not_excuse_a_hard_bounce() -> None:
