@@ -7,7 +7,6 @@ in one write batch, so whenever the process ends, the progress is that of exactl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -64,7 +63,7 @@ class Store:
         """
         # The smallest key behind `after` is itself with a zero byte.
         start = _ROW + after + b"\0" if after else _ROW
-        rows = list(islice(rocks.rows(self._db, start), size))
+        rows = rocks.first(self._db, size, start)
         # Bookkeeping sorts behind all rows, so it can only be at the end.
         return [(key[1:], value) for key, value in rows if key < _BEHIND_ROWS]
 

@@ -114,9 +114,13 @@ class Standbys:
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
         """Open the copies that are missing, and read all of them on from where each is."""
-        for number in sorted(self._wanted - self._copies.keys()):
+        tried: set[int] = set()
+        while missing := self._wanted - self._copies.keys() - tried:
+            number = min(missing)
+            tried.add(number)
             self._open(number)
-            await asyncio.sleep(0)  # opening blocks for a moment, and lanes have their turn
+            # Opening blocks for a moment, and lanes have their turn: what was wanted may be a lane of ours by now.
+            await asyncio.sleep(0)
         self._tables = {tp: table for number in self._copies for tp, table in self._site.changelogs(number).items()}
         consumer.assign(list(self._tables))
         if not self._tables:

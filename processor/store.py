@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
@@ -64,9 +64,16 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.broken = False
+        self._tables: dict[Table, Rdict] = {}
+        self._handles: dict[Table, Any] = {}
         self._db = Rdict(str(path), _options(buffer), column_families={table: _options(buffer) for table in TABLES})
-        self._tables = {table: self._db.get_column_family(table) for table in TABLES}
-        self._handles = {table: self._db.get_column_family_handle(table) for table in TABLES}
+        try:
+            self._tables.update({table: self._db.get_column_family(table) for table in TABLES})
+            self._handles.update({table: self._db.get_column_family_handle(table) for table in TABLES})
+        except BaseException:
+            # Whoever has the error has its traceback, and so this object.
+            self._release()
+            raise
 
     def markers(self, keys: list[bytes]) -> list[bytes | None]:
         """Dedup markers by changelog key, None where there is none."""
@@ -93,7 +100,8 @@ class Store:
 
     def empty(self) -> bool:
         """Whether nothing was ever processed: an incident may be noted before."""
-        return all(next(self.rows(table), None) is None for table in TABLES if table != "incidents")
+        with self._guarded():
+            return not any(rocks.first(self._tables[table], 1) for table in TABLES if table != "incidents")
 
     def position(self, topic: str) -> int | None:
         """The offset up to which the changelog is in here; None if never read."""
@@ -128,14 +136,17 @@ class Store:
         """Release the folder; idempotent. A store that is broken is discarded."""
         if not self._tables:
             return
+        self._release()
+        if self.broken:
+            discard(self.path)
+
+    def _release(self) -> None:
         for table in self._tables.values():
             table.close()
         self._tables.clear()
         # Each handle keeps the database open, and its lock held.
         self._handles.clear()
         self._db.close()
-        if self.broken:
-            discard(self.path)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
