@@ -23,6 +23,7 @@ from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
+from ingress.sources import Sources
 from pipeline import access, contract, kafka, ready, secrets, service
 from pipeline.access import Access
 from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
@@ -36,7 +37,7 @@ from pipeline.topics import Topics
 log = structlog.get_logger(__name__)
 
 #: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
-REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off", "retry", "shut_out"})
+REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off", "retry"})
 #: Those of them that say nothing for the sender.
 UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off"})
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
@@ -55,7 +56,7 @@ async def main(settings: Settings) -> None:
     providers = [(provider, secrets.of(settings, provider.secrets)) for provider in PROVIDERS.values()]
     allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
     require_files(settings.ingress_max_connections)
-    door = Door(settings)
+    door = Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
     stop = await service.stop_requested()
     # With a spool it serves also while Kafka is away, and compares the topics when that is back.
     spooled = kafka.topics_of(settings) if settings.ingress_spool_dir else None
@@ -157,7 +158,6 @@ class Ingress:
         service.add_health_routes(app, self._access, live=self.live, ready=self.ready, shared_metrics=shared)
         # Last: what no route before it takes. A flood of these is one, too.
         app.router.add_route("*", "/{path:.*}", self._nothing_here)
-        app.on_response_prepare.append(self._door.answered)
         return app
 
     def live(self) -> Health:
@@ -170,8 +170,6 @@ class Ingress:
         return Health(ok=self._log.ready() and not self.draining, details=details)
 
     async def _nothing_here(self, request: web.Request) -> web.StreamResponse:
-        if not self._door.admits(request):
-            raise web.HTTPTooManyRequests(headers={"Retry-After": RETRY_AFTER})
         self._door.refused(request)
         if allowed := self._methods.get(request.path):
             raise web.HTTPMethodNotAllowed(request.method, allowed)
@@ -202,16 +200,12 @@ class Ingress:
     async def _receive(self, provider: Provider, secrets: Secrets, request: web.Request) -> tuple[str, Reply]:
         """The outcome to count and what to answer."""
         answers = provider.answers
-        if not self._door.admits(request):
-            return "shut_out", _error(429, "Too much was refused", {"Retry-After": RETRY_AFTER})
         try:
             body = await self._body(request)
         except web.HTTPRequestEntityTooLarge:
             most = self._settings.ingress_max_body_bytes
             return "too_large", _error(answers.too_large, f"Body larger than {most} bytes")
         except TimeoutError:
-            if self._door.waits(request):
-                return "retry", _error(answers.try_again, "Too many deliveries at once", {"Retry-After": RETRY_AFTER})
             return "too_slow", _error(answers.too_slow, "Body took too long to arrive")
         except (ConnectionError, web.RequestPayloadError):
             # Nobody reads the answer, or it is the end of a body that was none.
@@ -238,7 +232,6 @@ class Ingress:
     async def _body(self, request: web.Request) -> bytes:
         if request.content.is_eof():  # all of it has come, so there is nothing to wait for
             return await request.read()
-        self._door.expects(request)
         async with asyncio.timeout(self._settings.ingress_read_timeout_seconds):
             return await request.read()
 

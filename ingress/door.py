@@ -1,10 +1,9 @@
 """The door before the HTTP server: which connections there are, and which of them are listened to.
 
-A shell over asyncio; `sources`, `outside`, `room` and `proxies` hold the rules. Of a source that is shut out only a
-share is parsed: its connections stay open and wait for their turn. Bodies that nobody has verified share one budget
-of bytes; who brings a large one waits for room. When there are too many connections, those go first that wait
-outside, then those that never delivered anything authentic: slow senders, however many, keep nobody out. Everybody
-gets answers about health.
+A shell over asyncio; `sources` holds the rules. What comes from a source that is shut out is not even parsed: its
+connections stay open and unread for a while, so that whoever waits for an answer has to wait, then they are cut. When
+there are too many connections, those go first that are not listened to, then those that never delivered anything
+authentic: slow senders, however many, keep nobody out.
 """
 
 from __future__ import annotations
@@ -13,169 +12,65 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
 
 from ingress import metrics
-from ingress.outside import PAUSE, Outside
-from ingress.proxies import HEADER, Proxies
-from ingress.room import Room
-from ingress.sources import Sources
-from ingress.visit import ALLOWANCE, HEAD, Visit
+from ingress.sources import Sources, source_of
 from pipeline.errors import ConfigError
 from pipeline.logs import Sparing
-from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+#: Connections that stay open unread; of more than these the oldest is cut.
+MOST_HELD = 256
 #: Files that a process needs besides its connections: brokers, the spool, libraries.
 OTHER_FILES = 500
 
 #: While draining: how long silence has to last on all connections, and how often to look, in seconds.
 QUIET_SECONDS, LOOK_SECONDS = 0.25, 0.02
-#: Seconds between two looks at who has room, while others wait for it.
-ROOM_LOOK_SECONDS = 1.0
+
+Server = Callable[[], asyncio.Protocol]
 
 
 class Door:
-    """Who is in, and who has to wait.
+    """Who is in, and who has to wait outside."""
 
-    largest  bytes that one request takes at most, head and body
-    """
-
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError if the settings do not fit together."""
-        self.sources = Sources(settings.ingress_max_refusals)
-        self.proxies = Proxies(settings.ingress_trusted_proxies)
-        self.largest = settings.ingress_max_body_bytes + HEAD
-        require_room(settings, self.largest)
+    def __init__(self, sources: Sources, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """most  connections at a time"""
+        self.sources = sources
         self.clock = clock
-        self._most = settings.ingress_max_connections
+        self._most = most
         self._connections = 0
-        self._outside: Outside[Visit] = Outside()
-        self._room: Room[Visit] = Room(settings.ingress_max_unverified_bytes)
-        # A dictionary for its order: the oldest is the first.
+        # Dictionaries for their order: the oldest is the first.
+        self._held: dict[Visit, None] = {}
         self._unproven: dict[Visit, None] = {}
         self._sparing = Sparing(log, clock)
         self._heard_at = clock()
-        self._next_turn = 0.0
-        self._turning: asyncio.TimerHandle | None = None
-        self._looking: asyncio.TimerHandle | None = None
 
     def authentic(self, request: web.Request) -> None:
         """What this request brought is authentic."""
         if visit := _visit(request):
             self._unproven.pop(visit, None)
-            source = self._source(request, visit)
-            if source is not None:
-                self.sources.authentic(source, self.clock())
-                for waiting in self._outside.of(source):
-                    self._outside.discard(waiting)
-                    waiting.come_in()
-            self._over(visit)
+            self.sources.authentic(visit.source, self.clock())
 
     def refused(self, request: web.Request) -> None:
         """What this request brought was refused."""
-        visit = _visit(request)
-        source = self._source(request, visit) if visit else None
-        if visit is None or source is None:
-            return
-        if self.sources.refused(source, self.clock()):
-            self._sparing.warning("shut out for too many refusals", latest={"source": source})
-        # What else it has sent ahead costs nothing then. A proxy's connection belongs to others, too.
-        visit.ending = visit.ending or (not visit.proxied and self.sources.shut_out(source, self.clock()) > 0)
-
-    def admits(self, request: web.Request) -> bool:
-        """Whether a request that a trusted proxy brought is to be heard: of who is shut out only a share is."""
-        visit = _visit(request)
-        if visit is None or not visit.proxied:
-            return True
-        source = self._source(request, visit)
-        if source is None or self.sources.shut_out(source, self.clock()) == 0:
-            return True
-        now = self.clock()
-        if now < self._next_turn:
-            return False
-        self._next_turn = now + PAUSE
-        return True
-
-    def _source(self, request: web.Request, visit: Visit) -> str | None:
-        """Who is behind a request; None if that is nobody who could be shut out: a trusted proxy itself."""
-        if not visit.proxied:
-            return visit.source
-        source = self.proxies.source(request.headers.getall(HEADER, ()))
-        if source is None:
-            self._sparing.warning("a trusted proxy names no client", header=HEADER)
-        return source
-
-    def expects(self, request: web.Request) -> None:
-        """The rest of the body of this request is still to come."""
-        if visit := _visit(request):
-            length = request.content_length
-            visit.needs = self.largest if length is None else min(length + HEAD, self.largest)
-            self._room.needs(visit, visit.needs)
-            if self._room.has(visit):
-                visit.has_room()
-            self._fill()
-
-    def waits(self, request: web.Request) -> bool:
-        """Whether its body has to wait for room, which is not its sender's fault."""
-        visit = _visit(request)
-        return visit is not None and self._room.waits(visit)
-
-    async def answered(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Its answer is about to be sent: a request gives its bytes back. aiohttp calls it, but for ready answers."""
-        if visit := _visit(request):
-            # A body that was not read, or requests that came ahead of the answer, would stay in memory.
-            unread = not request.content.is_eof() or visit.received - request.content.total_bytes > ALLOWANCE
-            if visit.ending or unread:
-                response.force_close()
-                response.headers["Connection"] = "close"
-            self._over(visit)
-
-    def _over(self, visit: Visit) -> None:
-        if visit.answered() and self._room.leave(visit):
-            self._fill()
-
-    def wants_room(self, visit: Visit) -> None:
-        """It has brought all that it may without room; it is not read until it has some."""
-        known = visit not in self._unproven or self.sources.known(visit.source, self.clock())
-        self._room.ask(visit, visit.needs, known=known)
-        self._fill()
-        while visit_in_the_way := self._room.in_the_way():
-            self._cut_for_room(visit_in_the_way)
-        if self._room.anybody_waits() and self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(ROOM_LOOK_SECONDS, self._look)
-
-    def _fill(self) -> None:
-        for visit in self._room.enter():
-            visit.has_room()
-
-    def _look(self) -> None:
-        """Whoever has room and does not use it goes while others wait for it."""
-        self._looking = None
-        for visit in self._room.stalled(lambda visit: visit.received):
-            if not self._room.anybody_waits():
-                return
-            self._cut_for_room(visit)
-        if self._room.anybody_waits():
-            self._looking = asyncio.get_running_loop().call_later(ROOM_LOOK_SECONDS, self._look)
-
-    def _cut_for_room(self, visit: Visit) -> None:
-        metrics.CONNECTIONS_CLOSED.labels("no_room").inc()
-        visit.cut()
+        if (visit := _visit(request)) and self.sources.refused(visit.source, self.clock()):
+            self._sparing.warning("shut out for too many refusals", latest={"source": visit.source})
+            visit.hold()
 
     def listens(self, visit: Visit) -> bool:
-        """Whether what comes on this connection is to be heard without waiting for a turn."""
+        """Whether what comes on this connection is to be heard."""
         self._heard_at = self.clock()
-        return visit.proxied or self.sources.shut_out(visit.source, self._heard_at) == 0
+        return self.sources.shut_out(visit.source, self._heard_at) == 0
 
     async def until_quiet(self, seconds: float) -> None:
         """Wait until no connection is left, or nothing was heard on any for QUIET_SECONDS; `seconds` at most."""
         started = self.clock()
-        while self._connections > len(self._outside):
+        while self._connections > len(self._held):
             now = self.clock()
             if now - max(self._heard_at, started) > QUIET_SECONDS or now - started > seconds:
                 return
@@ -184,12 +79,11 @@ class Door:
     def enter(self, visit: Visit) -> bool:
         """Count a connection; False if there is no room for it."""
         if self._connections >= self._most:
-            going = self._outside.next() or next(iter(self._unproven), None)
-            if going is None:
+            if not (self._held or self._unproven):
                 metrics.CONNECTIONS_CLOSED.labels("full").inc()
                 return False
             metrics.CONNECTIONS_CLOSED.labels("crowded_out").inc()
-            going.cut()
+            next(iter(self._held or self._unproven)).cut()
         self._connections += 1
         self._unproven[visit] = None
         metrics.CONNECTIONS.inc()
@@ -198,31 +92,95 @@ class Door:
     def leave(self, visit: Visit) -> None:
         """A connection has ended."""
         self._connections -= 1
-        self._outside.discard(visit)
+        self._held.pop(visit, None)
         self._unproven.pop(visit, None)
         metrics.CONNECTIONS.dec()
-        if self._room.leave(visit):
-            self._fill()
 
     def keep_outside(self, visit: Visit) -> None:
-        """It waits for its turn."""
-        if visit in self._outside:
-            return
-        if (going := self._outside.add(visit.source, visit)) is not None:
-            metrics.CONNECTIONS_CLOSED.labels("shut_out").inc()
-            going.cut()
-        if self._turning is None:
-            wait = max(self._next_turn - self.clock(), 0.0)
-            self._turning = asyncio.get_running_loop().call_later(min(wait, PAUSE), self._turn)
+        """It is not read any more."""
+        metrics.CONNECTIONS_CLOSED.labels("shut_out").inc()
+        self._unproven.pop(visit, None)
+        self._held[visit] = None
+        if len(self._held) > MOST_HELD:
+            next(iter(self._held)).cut()
 
-    def _turn(self) -> None:
-        """Let one of those in that wait."""
-        self._turning = None
-        self._next_turn = self.clock() + PAUSE
-        if (visit := self._outside.next()) is not None:
-            visit.come_in()
-        if len(self._outside):
-            self._turning = asyncio.get_running_loop().call_later(PAUSE, self._turn)
+
+class Visit(asyncio.Protocol):
+    """One connection: passes on to the HTTP server what is to be heard."""
+
+    __slots__ = ("_door", "_inner", "_inside", "_server", "_transport", "_waiting", "source")
+
+    def __init__(self, door: Door, server: Server) -> None:
+        self.source = ""
+        self._door = door
+        self._server = server
+        self._inner: asyncio.Protocol | None = None
+        self._inside = False
+        self._transport: asyncio.Transport
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let it in, or not."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.source = source_of(transport.get_extra_info("peername"))
+        if not self._door.enter(self):
+            self._transport.abort()
+            return
+        self._inside = True
+        if not self._door.listens(self):
+            self.hold()
+            return
+        self._inner = self._server()
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on, unless the source was shut out meanwhile."""
+        if self._waiting is None and self._inner is not None:
+            if self._door.listens(self):
+                self._inner.data_received(data)
+            else:
+                self.hold()
+
+    def eof_received(self) -> bool | None:
+        """The other side sends no more."""
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        """The other side does not take our answers."""
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It takes them again."""
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is over."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._leave()
+        if self._inner is not None:
+            self._inner.connection_lost(error)
+
+    def hold(self) -> None:
+        """Read nothing more, and cut it when its source may come again."""
+        if self._waiting is None:
+            seconds = self._door.sources.shut_out(self.source, self._door.clock())
+            self._waiting = asyncio.get_running_loop().call_later(seconds, self.cut)
+            self._transport.pause_reading()
+            self._door.keep_outside(self)
+
+    def cut(self) -> None:
+        """End it without a word."""
+        self._leave()
+        self._transport.abort()
+
+    def _leave(self) -> None:
+        # Once, and at once: an aborted connection is lost only in the next round of the loop.
+        if self._inside:
+            self._inside = False
+            self._door.leave(self)
 
 
 class Runner(web.AppRunner):
@@ -246,16 +204,6 @@ def _visit(request: web.Request) -> Visit | None:
     transport = request.transport
     protocol = transport.get_protocol() if transport is not None else None
     return protocol if isinstance(protocol, Visit) else None
-
-
-def require_room(settings: Settings, largest: int) -> None:
-    """The budget must hold the largest request there may be. Raises ConfigError."""
-    if settings.ingress_max_unverified_bytes < largest:
-        raise ConfigError(
-            f"INGRESS_MAX_UNVERIFIED_BYTES is {settings.ingress_max_unverified_bytes}: a single delivery may take "
-            f"{largest} bytes (INGRESS_MAX_BODY_BYTES and {HEAD} for its head). Raise it to that at least, or lower "
-            "INGRESS_MAX_BODY_BYTES."
-        )
 
 
 def require_files(connections: int) -> None:
