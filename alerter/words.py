@@ -1,7 +1,7 @@
 """What people read of an incident: a title for its beginning and its end, and what to do.
 
-Pure and total: every kind that this release writes has its words, which a test walks; a kind that only a newer release
-knows is told in general words. An incident that nobody here understands is still an incident.
+Pure and total: every kind that this release writes has its words, which a test walks; a kind that only a newer
+release knows is told in general words. An incident that nobody here understands is still an incident.
 """
 
 from __future__ import annotations
