@@ -309,7 +309,10 @@ async def first_run_of(system: System, tmp_path: Path) -> dict[bytes, bytes]:
                 event = contract.decode(record.value)
                 value = contract.encode(as_it_means_now(event))
                 where = (record.key, record.partition)
-                await producer.send(fresh.topics.events.name, value, *where, headers=[*record.headers])
+                # Another log has other append times, and those count: so each copy says where it comes from.
+                origin = f"{record.partition}:{record.offset}:{record.timestamp}".encode()
+                headers = [*record.headers, (contract.HEADER_ORIGIN, origin)]
+                await producer.send(fresh.topics.events.name, value, *where, headers=headers)
         await process(fresh)
         return await latest(fresh, fresh.topics.suppressions)
 
