@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -46,12 +48,19 @@ async def spooled(system: System, ingress: Service) -> float:
     return (await system.metric(ingress, "postlog_ingress_spooled_records"))[""]
 
 
+@asynccontextmanager
+async def system_on(kafka_here: LocalKafka, folder: Path) -> AsyncIterator[System]:
+    """A system without services on a broker of the test's own, which has its topics."""
+    settings = Settings(kafka_bootstrap_servers=kafka_here.bootstrap)
+    await kafka.apply(settings)
+    async with running(settings, folder) as system:
+        yield system
+
+
 async def test_kafka_freezes_and_the_ingress_is_killed_and_every_answer_is_200(
     own_kafka: LocalKafka, tmp_path: Path
 ) -> None:
-    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
-    await kafka.apply(settings)
-    async with running(settings, tmp_path) as system:
+    async with system_on(own_kafka, tmp_path) as system:
         ingress = system.start("ingress", INGRESS_SPOOL_DIR=str(tmp_path / "spool"), INGRESS_DEADLINE_SECONDS="1")
         processor = system.start("processor")
         await system.ready(ingress, processor)
@@ -87,9 +96,7 @@ async def test_kafka_freezes_and_the_ingress_is_killed_and_every_answer_is_200(
 async def test_a_broker_that_is_killed_for_some_seconds_costs_no_answer_and_no_event(
     own_kafka: LocalKafka, tmp_path: Path
 ) -> None:
-    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
-    await kafka.apply(settings)
-    async with running(settings, tmp_path) as system:
+    async with system_on(own_kafka, tmp_path) as system:
         ingress = system.start("ingress", INGRESS_SPOOL_DIR=str(tmp_path / "spool"), INGRESS_DEADLINE_SECONDS="1")
         processor = system.start("processor")
         await system.ready(ingress, processor)
@@ -108,9 +115,7 @@ async def test_a_broker_that_is_killed_for_some_seconds_costs_no_answer_and_no_e
 
 
 async def test_a_full_spool_is_the_retry_answer_again(own_kafka: LocalKafka, tmp_path: Path) -> None:
-    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
-    await kafka.apply(settings)
-    async with running(settings, tmp_path) as system:
+    async with system_on(own_kafka, tmp_path) as system:
         ingress = system.start(
             "ingress",
             INGRESS_SPOOL_DIR=str(tmp_path / "spool"),
@@ -133,9 +138,7 @@ async def test_a_full_spool_is_the_retry_answer_again(own_kafka: LocalKafka, tmp
 async def test_a_spool_whose_disk_is_full_serves_after_a_kill_and_is_emptied(
     own_kafka: LocalKafka, tmp_path: Path
 ) -> None:
-    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
-    await kafka.apply(settings)
-    async with running(settings, tmp_path) as system:
+    async with system_on(own_kafka, tmp_path) as system:
         # The disk lives as long as the parent of the processes that are killed.
         ingress = system.start(
             "ingress",
@@ -167,10 +170,8 @@ async def test_a_spool_whose_disk_is_full_serves_after_a_kill_and_is_emptied(
 async def test_while_kafka_is_frozen_what_large_deliveries_take_is_bounded(
     own_kafka: LocalKafka, tmp_path: Path
 ) -> None:
-    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
-    await kafka.apply(settings)
     most = 16 * 1024 * 1024
-    async with running(settings, tmp_path) as system:
+    async with system_on(own_kafka, tmp_path) as system:
         ingress = system.start("ingress", INGRESS_MAX_PENDING_BYTES=str(most), INGRESS_DEADLINE_SECONDS="0.5")
         await system.ready(ingress)
         process = psutil.Process(ingress.process.pid)
