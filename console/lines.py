@@ -5,6 +5,7 @@ Pure. A line is sent byte for byte as it stands there, because the signature is 
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
@@ -13,9 +14,6 @@ from msgspec import Meta
 
 from pipeline.contract import explain
 from pipeline.errors import PostlogError
-
-#: Some programs write it at the start of a file.
-MARK = b"\xef\xbb\xbf"
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -42,7 +40,8 @@ def body(line: bytes, number: int, *, check: bool) -> bytes | None:
 
     Raises PostlogError naming the line, the field and the reason, unless `check` is off.
     """
-    text = (line.removeprefix(MARK) if number == 1 else line).strip()
+    # Some programs write a byte order mark at the start of a file.
+    text = (line.removeprefix(BOM_UTF8) if number == 1 else line).strip()
     if text and check:
         try:
             _decoder.decode(text)

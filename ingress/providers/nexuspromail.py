@@ -6,6 +6,7 @@ Pure. Header `X-NexusProMail-Signature` is the lowercase hex HMAC-SHA256 of the 
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -35,8 +36,6 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str).decode
-#: Some programs write it at the start of a text; JSON does not know it.
-_MARK = b"\xef\xbb\xbf"
 
 
 def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
@@ -46,7 +45,8 @@ def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
 
 def read(delivery: Delivery) -> list[Told | Garbled]:
     """The events of a delivery, in its order; at least one. Raises Unreadable naming the field and the reason."""
-    body = delivery.body.removeprefix(_MARK)
+    # Some programs write a byte order mark at the start of a text; JSON does not know it.
+    body = delivery.body.removeprefix(BOM_UTF8)
     if body[:32].lstrip(b" \t\r\n")[:1] != b"[":
         return [_told(body)]
     try:
