@@ -25,6 +25,14 @@ from pipeline.errors import OffsetGap
 _HEADER = struct.Struct(">qii")
 
 
+def head_of(data: bytes) -> tuple[int, int]:
+    """Base offset and leader epoch of the first batch in an answer; (-1, -1) if there is none."""
+    if len(data) < _HEADER.size:
+        return -1, -1
+    first, _, epoch = _HEADER.unpack_from(data)
+    return first, epoch
+
+
 class Span(list[Record]):
     """Records of one partition, and the part of the log [start, end) that they are all of.
 
@@ -67,7 +75,7 @@ class _Batches:
 
     def __init__(self, data: bytes) -> None:
         self._batches = MemoryRecords(data)
-        self.epoch = _HEADER.unpack_from(data)[2] if len(data) >= _HEADER.size else -1
+        _, self.epoch = head_of(data)
         self.expected: int | None = None
         self.hole: int | None = None
 

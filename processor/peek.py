@@ -5,7 +5,6 @@ A shell over one aiokafka consumer, whose own reading it does not touch.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from pipeline.contract import Record
+from processor.fetches import head_of
 
-_HEADER = struct.Struct(">qii")
 _READ_UNCOMMITTED = 0
 #: A broker gives at least one batch, whatever its size.
 _FEW_BYTES = 1
@@ -77,7 +76,7 @@ def _read(data: bytes, offset: int, stable: int, end: int) -> Place:
     batches = MemoryRecords(data)
     if not batches.has_next():
         return Place(None, -1, None, stable, end)
-    first, _, epoch = _HEADER.unpack_from(data)
+    first, epoch = head_of(data)
     batch: Any = batches.next_batch()
     records = [] if batch.is_control_batch else [record for record in batch if record.offset == offset]
     return Place(first, epoch, records[0] if records else None, stable, end)

@@ -39,9 +39,8 @@ async def check(
         return Log(problem, first)
     epoch = -1
     if last is not None:
-        found = await peek.at(reader, source, last.offset)
-        epoch = found.epoch if found else -1
-        if problem := position.replaced(last, found.record if found else None, first=first):
+        problem, epoch = await _compare(reader, source, last, first=first)
+        if problem:
             return Log(problem, first)
     there = await peek.at(reader, source, committed)
     if there and there.first is not None and there.first > committed:
@@ -52,8 +51,16 @@ async def check(
 async def replaced(reader: AIOKafkaConsumer, source: TopicPartition, last: Last) -> str | None:
     """How the log contradicts what was processed last; None if it does not."""
     first: int = (await reader.beginning_offsets([source]))[source]
+    problem, _ = await _compare(reader, source, last, first=first)
+    return problem
+
+
+async def _compare(
+    reader: AIOKafkaConsumer, source: TopicPartition, last: Last, *, first: int
+) -> tuple[str | None, int]:
+    """How the log contradicts what was processed last, and the leader epoch of what stands there; -1 if unknown."""
     found = await peek.at(reader, source, last.offset)
-    return position.replaced(last, found.record if found else None, first=first)
+    return position.replaced(last, found.record if found else None, first=first), found.epoch if found else -1
 
 
 async def goes_on(
@@ -72,8 +79,8 @@ async def goes_on(
     if committed is None or committed < first:
         return first
     if last is not None and last.offset >= first:
-        found = await peek.at(consumer, source, last.offset)
-        if position.replaced(last, found.record if found else None, first=first):
+        problem, _ = await _compare(consumer, source, last, first=first)
+        if problem:
             return await _diverged(consumer, source, last, first=first, end=end)
     if committed > end:
         return first
