@@ -9,8 +9,9 @@ leaves the same state. A duplicate that only looks like one still suppresses: se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wan
     changes = Changes(end=records[-1].offset + 1)
     fresh = _drop_duplicates(_read(records, types, changes), state.markers, changes)
     heard = _with_recipient(fresh, changes)
-    _suppress(heard + changes.repeated, state.suppressions, changes)
+    _suppress(chain(heard, changes.repeated), state.suppressions, changes)
     if wanted:
         for record, event, _ in heard:
             changes.calls += calls.owed(event, record, wanted)
@@ -169,7 +170,7 @@ def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
     return heard
 
 
-def _suppress(heard: list[_Entry], find: Find, changes: Changes) -> None:
+def _suppress(heard: Iterable[_Entry], find: Find, changes: Changes) -> None:
     """Join what the events say into the list."""
     speaking: dict[str, Facts] = {}
     for _, event, place in heard:

@@ -156,8 +156,7 @@ class Lane:
         noted = guard.changes(self._noted, self._guard.circuits, moved=bool(fresh))
         if not fresh and not outcomes and not noted and end == self.next:
             return 0
-        changes = self._decide(fresh, mode)
-        changes.end = end
+        changes = self._decide(fresh, mode, end)
         if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
             await self._note_stop(guard.REJECTIONS, reason)
             raise TooManyRejections(_rejections(self._source, self.next, reason, changes))
@@ -176,13 +175,13 @@ class Lane:
         metrics.count_calls(self.number, settled, calling.owed)
         return len(fresh)
 
-    def _decide(self, fresh: Sequence[Record], mode: Mode) -> Changes:
-        if not fresh:
-            return Changes(end=self.next)
-        if mode == "skip":
-            return Changes(end=fresh[-1].offset + 1)
+    def _decide(self, fresh: Sequence[Record], mode: Mode, end: int) -> Changes:
+        if not fresh or mode == "skip":
+            return Changes(end=end)
         state = State(self._opened_store.markers, self._opened_store.suppressions)
-        return decide(fresh, state, wanted=self._wanted if mode == "whole" else NOBODY)
+        changes = decide(fresh, state, wanted=self._wanted if mode == "whole" else NOBODY)
+        changes.end = end  # offsets without a record may come after the last one
+        return changes
 
     def _take_up_incidents(self) -> None:
         """Go on with what the former owner noted: a circuit that was open is probed, or has nothing to wait for."""
