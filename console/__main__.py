@@ -15,6 +15,7 @@ from console.environment import settings
 from console.fetch import bearer
 from console.replay import replay
 from console.send import send
+from console.state import state
 from console.status import status
 from console.suppressions import suppressions
 from console.token import token
@@ -59,6 +60,7 @@ def main(ctx: click.Context) -> None:
       postlog suppressions get someone@example.com      may this address be mailed?
       postlog suppressions --help                       list, export, import, add, remove
       postlog replay --from 2h                          process events again
+      postlog state --help                              a copy of the state that knows more than the log
       postlog dlq list                                  what could not be processed, and why
       postlog topics check                              is the cluster what topics.yaml says?
       postlog acls                                      what each service needs on a Kafka with authorisation
@@ -75,7 +77,7 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
-for command in (up, send, status, suppressions, dlq, replay, topics, acls, settings, token):
+for command in (up, send, status, suppressions, dlq, replay, state, topics, acls, settings, token):
     main.add_command(command)
 
 

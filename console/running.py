@@ -69,6 +69,10 @@ class Folder:
         """The state of the n-th process of a service, counted from 1."""
         return self.path / "state" / f"{service}-{number}"
 
+    def states(self, service: str) -> list[Path]:
+        """The state of every process of a service that ever ran here."""
+        return sorted((self.path / "state").glob(f"{service}-*"))
+
     @property
     def _lock(self) -> Path:
         return self.path / "lock"

@@ -10,9 +10,8 @@ import structlog
 from lookup import api, connection
 from lookup.follower import Follower
 from lookup.store import Store, folder
-from pipeline import access, kafka, service
+from pipeline import access, kafka, service, tombstones
 from pipeline.settings import Settings
-from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ async def work(settings: Settings) -> None:
     allowed = access.of(settings, settings.lookup_host, "LOOKUP_HOST")
     topics = await kafka.require_topics(settings)
     topic = topics.suppressions
-    tombstones_last = await tombstone_life(settings, topics)
+    tombstones_last = (await tombstones.last(settings, topics))[topic.name]
     path = folder(settings.state_dir, await kafka.cluster_id(settings), topic.name)
     with contextlib.closing(Store(path)) as store:
         follower = Follower(
@@ -64,12 +63,6 @@ async def work(settings: Settings) -> None:
             await follower.run()
         finally:
             await runner.cleanup()
-
-
-async def tombstone_life(settings: Settings, topics: Topics) -> int:
-    """How long the suppressions topic keeps a tombstone at least, in ms."""
-    live = await kafka.ask(settings, lambda client: kafka.live_topics(client, topics))
-    return int(live[topics.suppressions.name].config["delete.retention.ms"])
 
 
 if __name__ == "__main__":

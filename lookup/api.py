@@ -8,8 +8,9 @@ A shell over aiohttp; `lookup.questions` and `lookup.answers` hold the rules, th
     GET  /suppressions           the list as lines of JSON in key order, the last line {"next": ...} being the cursor;
                                  after=ADDRESS begins behind it, limit=1000 (0: all), suppressed=true (false, all)
 
-Until the whole topic was read once every answer is 503: "not suppressed" from half a list would let somebody
-mail an address. An address whose record cannot be read is answered 500, for the same reason.
+Until the whole topic was read once, and while it lacks what the list knew before, every answer is 503: "not
+suppressed" from half a list would let somebody mail an address. An address whose record cannot be read is answered
+500, for the same reason.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ SLICE = 256
 #: Seconds after which a client may ask again while the list is being read.
 RETRY_AFTER = 5
 NOT_YET = Refused(503, "the list is not caught up yet, an answer now could be wrong: ask again in a few seconds")
+LOST = Refused(
+    503, "the topic lacks addresses that this list knew, an answer now could be wrong: /health/ready says what to do"
+)
 
 REQUESTS = prometheus_client.Counter(
     "postlog_lookup_requests", "answered requests by question and HTTP status", ["route", "status"]
@@ -51,6 +55,8 @@ class Following(Protocol):
 
     @property
     def caught_up(self) -> bool: ...
+    @property
+    def lost(self) -> bool: ...
     def live(self) -> Health: ...
     def ready(self) -> Health: ...
 
@@ -77,6 +83,11 @@ class Api:
         self._follower = follower
         self._known = Ready(200, "application/json")
 
+    @property
+    def _not_now(self) -> Refused:
+        """Why nothing can be answered, while the list is not caught up."""
+        return LOST if self._follower.lost else NOT_YET
+
     def route(self, name: str, handler: Handler) -> Handler:
         """The handler, asked only when the list is whole, and counted."""
         counters: dict[int, Any] = {}
@@ -84,7 +95,7 @@ class Api:
         async def handle(request: web.Request) -> web.StreamResponse:
             status = 500
             try:
-                response = await handler(request) if self._follower.caught_up else refusal(NOT_YET)
+                response = await handler(request) if self._follower.caught_up else refusal(self._not_now)
                 status = response.status
                 return response
             finally:
@@ -121,7 +132,7 @@ class Api:
         for start in range(0, len(emails), SLICE):
             await asyncio.sleep(0)
             if not self._follower.caught_up:  # the list may be begun anew at any await
-                return refusal(NOT_YET)
+                return refusal(self._not_now)
             results += self._verdicts(emails[start : start + SLICE])
         return reply(answers.checked(results))
 
@@ -165,7 +176,7 @@ class Api:
             await response.write(ndjson(lines))
             # A fast client never makes the write wait, and the other requests must have their turn.
             await asyncio.sleep(0)
-        await response.write(ndjson([encode({"error": NOT_YET.error})]))
+        await response.write(ndjson([encode({"error": self._not_now.error})]))
 
 
 def reply(answer: object, *, status: int = 200) -> web.Response:
@@ -176,7 +187,7 @@ def reply(answer: object, *, status: int = 200) -> web.Response:
 def refusal(refused: Refused) -> web.Response:
     """The answer to a question that has none."""
     response = reply({"error": refused.error}, status=refused.status)
-    if refused is NOT_YET:
+    if refused in (NOT_YET, LOST):
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import NoReturn
 
 import prometheus_client
 import stamina
@@ -21,7 +22,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from lookup import answers, progress
 from lookup.connection import Log, out_of_sight
-from lookup.progress import Extent, Goal, Place, Progress
+from lookup.progress import Again, Extent, Goal, Place, Progress
 from lookup.store import Store
 from pipeline.contract import Record
 from pipeline.errors import KafkaUnavailable, TopicsMismatch
@@ -37,6 +38,8 @@ WAIT_MS = 250
 #: How often, and how long at most, we ask Kafka where the log ends, in seconds.
 LOOK_EVERY = 1.0
 LOOK_TIMEOUT = 5.0
+#: Claims that are counted.
+MOST_CLAIMS = 1000
 #: How often progress is kept though no record came, in ms.
 KEEP_EVERY = 60_000
 
@@ -79,7 +82,14 @@ class Follower:
         self._looked = 0.0
         self._in_sight = False
         self._moved = time.monotonic()
+        self._claims = store.claims(1) > 0
+        self._lost = ""
         self.caught_up = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the topic lacks what this list knew."""
+        return bool(self._lost)
 
     async def run(self) -> None:
         """Follow for good, however often Kafka goes away. Raises TopicsMismatch, and what waiting does not mend."""
@@ -98,6 +108,7 @@ class Follower:
         """Ready once caught up, and also while Kafka is away: what we hold is the latest that anybody can know."""
         details = {
             "caught_up": self.caught_up,
+            **({"lost": self._lost} if self._lost else {}),
             "complete_as_of": answers.rfc3339(self._progress.as_of) if self.caught_up else None,
             "lag": self._lag,
             "kafka": "in sight" if self._in_sight else "out of sight; answering from the local list",
@@ -107,17 +118,16 @@ class Follower:
     async def _session(self) -> None:
         async with self._connect() as consumer:
             consumer.assign(self._partitions)
-            while True:
-                await self._resume(consumer)
-                await self._follow(consumer)
+            await self._resume(consumer)
+            await self._follow(consumer)
 
     async def _resume(self, consumer: Log) -> None:
         """Stand where the store stands, or at the beginning if the log does not continue what it holds."""
         kept = self._store.progress()
         extents = await self._extents(consumer, kept.places if kept else {})
-        reason = progress.why_start_over(kept, extents, now=_now(), tombstones_last=self._tombstones_last)
-        if kept is None or reason:
-            self._start_over(reason)
+        again = progress.why_start_over(kept, extents, now=_now(), tombstones_last=self._tombstones_last)
+        if kept is None or again:
+            await self._start_over(again or Again("there is no local list yet"))
         else:
             log.info("continuing the local list", topic=self._topic.name, rows=self._store.rows())
             self._progress = kept
@@ -127,12 +137,19 @@ class Follower:
         self._goal = None
         self._looked = 0.0
 
-    def _start_over(self, reason: str | None) -> None:
+    async def _start_over(self, again: Again) -> None:
         self.caught_up = False
+        if again.lost:
+            # What we hold may be nowhere else any more: nothing is answered until the log says all of it again.
+            self._claims = True
+            after = self._store.claim(b"", SLICE)
+            while after:
+                await asyncio.sleep(0)
+                after = self._store.claim(after, SLICE)
         self._progress = Progress(as_of=_now(), places={})
         self._store.clear(self._progress)
         REBUILDS.inc()
-        log.warning("reading the list from the beginning", topic=self._topic.name, reason=reason)
+        log.warning("reading the list from the beginning", topic=self._topic.name, reason=again.reason)
 
     async def _extents(self, consumer: Log, places: Mapping[int, Place]) -> dict[int, Extent]:
         """What the log holds."""
@@ -152,19 +169,22 @@ class Follower:
             for found in [newer.get(partition)]
         }
 
-    async def _follow(self, consumer: Log) -> None:
-        """Read on; return when the list was begun anew, because the log left us. Raises if Kafka is out of sight."""
+    async def _follow(self, consumer: Log) -> NoReturn:
+        """Read on. Raises if Kafka is out of sight, or the log has left us."""
         while True:
             if consumer.partitions_for_topic(self._topic.name) is None:
                 # Hanging up spares the broker: aiokafka would ask for the topic thousands of times a second.
-                raise KafkaUnavailable(f"{self._topic.name} is gone: postlog topics apply makes it anew")
+                raise KafkaUnavailable(
+                    f"{self._topic.name} is gone. postlog topics apply makes it anew, empty; after that "
+                    "postlog state write-back brings back what it held: docs/operations.md"
+                )
             if time.monotonic() - self._looked >= LOOK_EVERY:
                 await self._look(consumer)
             try:
                 fetched = await consumer.getmany(timeout_ms=WAIT_MS, max_records=SLICE)
             except OffsetOutOfRangeError as error:
-                self._start_over(f"our position is not in the log any more: {error}")
-                return
+                # The next session looks what has become of the log.
+                raise KafkaUnavailable(f"our position is not in the log any more: {error}") from None
             if fetched:
                 self._apply(fetched)
             await self._note_positions(consumer)
@@ -202,24 +222,40 @@ class Follower:
             self._progress = Progress(self._goal.at, self._progress.places)
             self._goal = None
             if not self.caught_up:
-                log.info("caught up", topic=self._topic.name, rows=self._store.rows())
-                self.caught_up = True
+                self._see_whether_whole()
             if self._progress.as_of - self._kept_as_of >= KEEP_EVERY:
                 self._keep({})
 
+    def _see_whether_whole(self) -> None:
+        """At the end of the log: answer from now on, unless it lacks what we knew before."""
+        if not self._claims or not (claims := self._store.claims(MOST_CLAIMS)):
+            self._claims = False
+            self._lost = ""
+            self.caught_up = True
+            log.info("caught up", topic=self._topic.name, rows=self._store.rows())
+            return
+        lost = progress.lost(self._topic.name, claims, MOST_CLAIMS, str(self._store.path))
+        if lost != self._lost:
+            log.error("the topic lacks what this list knows", topic=self._topic.name, reason=lost)
+        self._lost = lost
+
     def _apply(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> None:
         rows: dict[bytes, bytes | None] = {}
+        confirmed: set[bytes] = set()
         places = dict(self._progress.places)
         for partition, records in fetched.items():
-            rows.update(self._rows(partition, records))
+            for key, row in self._rows(partition, records):
+                rows[key] = row
+                if self._claims and row is not None and answers.listed(True, row):
+                    confirmed.add(key)
             number = partition.partition
             places[number] = progress.advanced(places.get(number), records[-1].offset, (r.timestamp for r in records))
         self._progress = Progress(self._progress.as_of, places)
-        self._keep(rows)
+        self._keep(rows, confirmed)
         APPLIED.inc(sum(map(len, fetched.values())))
 
-    def _keep(self, rows: Mapping[bytes, bytes | None]) -> None:
-        self._store.apply(rows, self._progress)
+    def _keep(self, rows: Mapping[bytes, bytes | None], confirmed: Iterable[bytes] = ()) -> None:
+        self._store.apply(rows, self._progress, confirmed)
         self._kept_as_of = self._progress.as_of
 
     def _rows(self, partition: TopicPartition, records: Iterable[Record]) -> Iterable[tuple[bytes, bytes | None]]:

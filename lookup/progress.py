@@ -54,6 +54,16 @@ class Extent(msgspec.Struct, frozen=True):
     newer: int | None
 
 
+class Again(msgspec.Struct, frozen=True):
+    """The list is to be read from the beginning.
+
+    lost  the log may have lost what we hold: it lost its end, or was made anew
+    """
+
+    reason: str
+    lost: bool = False
+
+
 class Goal(msgspec.Struct, frozen=True):
     """Where the log ended, by partition, at a moment (ms)."""
 
@@ -90,29 +100,46 @@ def newer_than(place: Place) -> int:
 
 def why_start_over(
     progress: Progress | None, log: Mapping[int, Extent], *, now: int, tombstones_last: int
-) -> str | None:
+) -> Again | None:
     """Why the rows we hold cannot be continued from this log, or None if they can.
 
     now              ms
     tombstones_last  ms for which the topic keeps a tombstone at least (`delete.retention.ms`)
     """
     if progress is None:
-        return "there is no local list yet"
+        return Again("there is no local list yet")
+    # What the log may have lost goes first: rows that are thrown away would be answered "not suppressed".
+    for partition, place in sorted(progress.places.items()):
+        if reason := _lost(partition, place, log.get(partition)):
+            return Again(reason, lost=True)
     if abs(now - progress.as_of) * TOMBSTONE_MARGIN > tombstones_last:
-        return f"last complete {abs(now - progress.as_of) // 1000} s ago; tombstones since may be gone"
-    reasons = (_why(partition, place, log.get(partition)) for partition, place in sorted(progress.places.items()))
-    return next((reason for reason in reasons if reason), None)
+        return Again(f"last complete {abs(now - progress.as_of) // 1000} s ago; tombstones since may be gone")
+    for partition, place in sorted(progress.places.items()):
+        if place.next < log[partition].beginning:
+            return Again(f"partition {partition} begins at {log[partition].beginning}, we stand at {place.next}")
+    return None
 
 
-def _why(partition: int, place: Place, extent: Extent | None) -> str | None:
+def _lost(partition: int, place: Place, extent: Extent | None) -> str | None:
     if extent is None:
         return f"partition {partition} is gone"
-    if not extent.beginning <= place.next <= extent.end:
-        return f"partition {partition} holds {extent.beginning} to {extent.end}, we stand at {place.next}"
+    if place.next > extent.end:
+        return f"partition {partition} ends at {extent.end}, we stand at {place.next}"
     if extent.newer is not None and extent.newer < place.next:
         # Of our own log we have read everything below our place, so nothing there can be newer than all we have read.
-        return f"partition {partition} holds another record at {extent.newer} than we read there: a new topic"
+        return f"partition {partition} holds another record at {extent.newer} than we read there"
     return None
+
+
+def lost(topic: str, claims: int, most: int, folder: str) -> str:
+    """That the topic lacks what the list knew, and what to do; `claims` addresses, or more if there are `most`."""
+    count = f"{claims} or more" if claims == most else str(claims)
+    return (
+        f"{topic} lost its end, or was made anew: {count} addresses that were suppressed are not suppressed on it. "
+        "Nothing is answered until it says so again. Type postlog state write-back where a stopped processor has its "
+        "STATE_DIR; if no processor has a copy, postlog replay --rebuild. If you accept the loss, stop this lookup, "
+        f"delete {folder}, and start it again"
+    )
 
 
 def reached(goal: Goal, positions: Mapping[int, int]) -> bool:

@@ -6,14 +6,14 @@ in one write batch, so whenever the process ends, the progress is that of exactl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from lookup import progress as rules
-from lookup.answers import LAYOUT
+from lookup.answers import LAYOUT, listed
 from lookup.progress import Progress
 from pipeline import rocks
 from pipeline.errors import ConfigError
@@ -21,6 +21,8 @@ from pipeline.errors import ConfigError
 #: Rows and bookkeeping are apart by their first byte.
 _ROW = b"a"
 _BEHIND_ROWS = b"b"
+#: Addresses that were suppressed before the list was begun anew, and that the log has not said that of since.
+_CLAIM, _BEHIND_CLAIMS = b"c", b"d"
 #: Progress under another layout's name is not found, so that the list is rebuilt.
 _PROGRESS = b"progress/%d" % LAYOUT
 
@@ -37,6 +39,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open or create the store; one process at a time. Raises ConfigError."""
+        self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(str(path), _options())
@@ -71,9 +74,14 @@ class Store:
         """How far the rows have followed the log; None if there is nothing to go on from."""
         return rules.decode(self._db.get(_PROGRESS))
 
-    def apply(self, rows: Mapping[bytes, bytes | None], progress: Progress) -> None:
-        """Put rows (None deletes) and the progress they make: all of it or nothing, whenever the process ends."""
+    def apply(self, rows: Mapping[bytes, bytes | None], progress: Progress, confirmed: Iterable[bytes] = ()) -> None:
+        """Put rows (None deletes) and the progress they make: all of it or nothing, whenever the process ends.
+
+        confirmed  addresses whose claims are settled
+        """
         batch = WriteBatch(raw_mode=True)
+        for key in confirmed:
+            batch.delete(_CLAIM + key)
         for key, value in rows.items():
             if value is None:
                 batch.delete(_ROW + key)
@@ -90,6 +98,23 @@ class Store:
         self._db.write(batch)
         # Else `rows` would count the deleted ones too, until RocksDB gets round to it. About 0.2 s per million rows.
         self._db.compact_range(None, None)
+
+    def claim(self, after: bytes, size: int) -> bytes:
+        """Note which of the next `size` rows behind a key suppress; the last of their keys, empty at the end.
+
+        `clear` then deletes the rows and leaves the claims.
+        """
+        page = self.page(after, size)
+        batch = WriteBatch(raw_mode=True)
+        for key, row in page:
+            if listed(True, row):
+                batch.put(_CLAIM + key, b"")
+        self._db.write(batch)
+        return page[-1][0] if page else b""
+
+    def claims(self, most: int) -> int:
+        """How many claims there are, `most` at most."""
+        return sum(key < _BEHIND_CLAIMS for key, _ in rocks.first(self._db, most, _CLAIM))
 
     def rows(self) -> int:
         """About how many rows there are; cheap."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class PostlogError(Exception):
     """Base of all errors below; anything else that escapes is a bug and ends the process."""
@@ -63,6 +65,17 @@ class RecordsLost(PostlogError):
 
     Stop: only an operator may accept that.
     """
+
+
+class StateLost(RecordsLost):
+    """A local copy of the state knows more than its changelogs do. Stop, and keep the copy: it can be written back.
+
+    noted  keys of the incidents that the log has, as far as that was looked at
+    """
+
+    def __init__(self, message: str, noted: Iterable[bytes] = ()) -> None:
+        super().__init__(message)
+        self.noted = frozenset(noted)
 
 
 class ForeignOffset(PostlogError):

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
-from pipeline import access, kafka, security, service
+from pipeline import access, kafka, security, service, tombstones
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -50,10 +50,10 @@ async def main(settings: Settings) -> None:
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:
         return
-    topics, cluster = found
+    topics, cluster, kept_for = found
     group = kafka.group_of(settings, "processor")
     folder = Path(settings.state_dir) / cluster / group
-    site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers)
+    site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers, tombstones=kept_for)
     lanes = Lanes(site)
     site.folder.mkdir(parents=True, exist_ok=True)
     service.collect_seldom(GC_OBJECTS)
@@ -68,10 +68,10 @@ async def main(settings: Settings) -> None:
             await runner.cleanup()
 
 
-async def _look_around(settings: Settings) -> tuple[Topics, str]:
+async def _look_around(settings: Settings) -> tuple[Topics, str, dict[str, int]]:
     topics = await kafka.require_topics(settings)
     await kafka.require_group(settings, "processor")
-    return topics, await kafka.cluster_id(settings)
+    return topics, await kafka.cluster_id(settings), await tombstones.last(settings, topics)
 
 
 def build(site: Site, lanes: Lanes) -> BatchApp:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from pipeline.errors import HangingTransaction, StaleStore
-from processor import dedup
+from processor import dedup, peek, place
+from processor.marks import Last
+from processor.place import Extent, Fit, Place
 from processor.store import Store, Table
 
 #: How long a transaction may seem to be open when nobody can have one open, in seconds.
@@ -28,14 +30,16 @@ async def restore(
     moved: Callable[[], None],
     *,
     fenced: bool,
+    keep_done: bool = False,
 ) -> int:
     """Bring the store to the changelogs' end; the number of rows read. `moved` is called with every step.
 
     consumer  read_committed and nobody else's; its assignment is replaced
     fenced    nobody else can write to these changelogs, so all of them must be readable
+    keep_done  calls that are done stay as empty rows, so that they can be told from those that were never owed
 
-    Raises StaleStore if the store holds positions that these changelogs cannot have given it, HangingTransaction if
-    what was committed to them cannot be read.
+    Raises StaleStore if the store has read what these changelogs do not hold (`judge` says before what that means),
+    HangingTransaction if what was committed to them cannot be read.
     """
     consumer.assign(list(changelogs))
     first, end = await consumer.beginning_offsets(list(changelogs)), await consumer.end_offsets(list(changelogs))
@@ -44,6 +48,7 @@ async def restore(
         if position is not None and not first[partition] <= position <= end[partition]:
             raise StaleStore(f"{partition.topic}-{partition.partition}: {position} is outside of the log")
         consumer.seek(partition, first[partition] if position is None else position)
+    lasts = {partition: _last(store, partition) for partition in changelogs}
     restored = 0
     places: dict[TopicPartition, int] = {}
     moved_at = time.monotonic()
@@ -55,7 +60,11 @@ async def restore(
             table = changelogs[partition]
             for portion in _portions(records):
                 rows = rows_of(table, portion)
-                store.write({table: rows}, {partition.topic: portion[-1].offset + 1})
+                if keep_done and table == "calls":
+                    rows = [(key, value or b"") for key, value in rows]
+                reached = place.after(portion)
+                lasts[partition] = reached.last
+                store.write({table: rows}, {partition.topic: reached})
                 restored += len(rows)
                 await asyncio.sleep(0)  # others have their turn
         # Over control records it gets on without a record; over nothing at all it does not.
@@ -65,8 +74,41 @@ async def restore(
         hidden = [p for p in behind if places[p] >= end[p] and _hides_some(consumer, p)]
         if hidden and time.monotonic() - moved_at > PATIENCE:
             raise HangingTransaction(_hanging(hidden[0], consumer.last_stable_offset(hidden[0])))
-    store.write({}, {partition.topic: await consumer.position(partition) for partition in changelogs})
+    store.write({}, {tp.topic: Place(await consumer.position(tp), lasts[tp]) for tp in changelogs})
     return restored
+
+
+async def judge(
+    consumer: AIOKafkaConsumer, store: Store, changelogs: Collection[TopicPartition], tombstones: Mapping[str, int]
+) -> tuple[Fit, str]:
+    """Whether a store may go on from these changelogs, and why not. The consumer's assignment stays as it is.
+
+    tombstones  by topic, how long it keeps a deletion at least, ms; only those that are compacted
+    """
+    first, end = await consumer.beginning_offsets(changelogs), await consumer.end_offsets(changelogs)
+    found = {}
+    for partition in changelogs:
+        known = store.place(partition.topic)
+        if known is None:
+            continue
+        reached, former = known
+        there = None
+        if reached.last is not None and first[partition] <= reached.last.offset < end[partition]:
+            looked = await peek.at(consumer, partition, reached.last.offset)
+            there = looked.record if looked else None
+        found[f"{partition.topic}-{partition.partition}"] = place.judge(
+            reached,
+            Extent(first[partition], end[partition], there),
+            former=former,
+            now=int(time.time() * 1000),
+            tombstones_last=tombstones.get(partition.topic),
+        )
+    return place.worst(found)
+
+
+def _last(store: Store, partition: TopicPartition) -> Last | None:
+    known = store.place(partition.topic)
+    return None if known is None else known[0].last
 
 
 def rows_of(table: Table, records: Iterable[ConsumerRecord]) -> list[tuple[bytes, bytes | None]]:

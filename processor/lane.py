@@ -18,20 +18,19 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import incidents, kafka, offsets
 from pipeline.contract import Record
-from pipeline.errors import ForeignOffset, LaneClosed, OffsetGap, RecordsLost, StaleStore, TooManyRejections
+from pipeline.errors import ForeignOffset, LaneClosed, OffsetGap, RecordsLost, StateLost, TooManyRejections
 from processor import (
     bounds,
     calls,
-    changelog,
     dedup,
     fetches,
     guard,
+    kept,
     letters,
     marks,
     metrics,
     position,
     source,
-    store,
 )
 from processor.bounds import Mode
 from processor.calling import Calling
@@ -41,8 +40,9 @@ from processor.fetches import Span
 from processor.guard import Guard
 from processor.letters import Row
 from processor.marks import Last, Mark
+from processor.place import Place
 from processor.site import Site
-from processor.store import Store, Table, open_store
+from processor.store import Store, Table
 from processor.transaction import Transactions
 
 log = structlog.get_logger(__name__)
@@ -164,8 +164,8 @@ class Lane:
         # A replay meets calls that are owed still; what was tried of them stays counted.
         owed: Changed = {call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)}
         mark = self._marked(fresh)
-        positions = await self._commit(changes, settled, owed, noted, mark)
-        self._remember(changes, settled.rows | owed, noted, positions)
+        places = await self._commit(changes, settled, owed, noted, mark)
+        self._remember(changes, settled.rows | owed, noted, places)
         self.next, self._mark = changes.end, mark
         self.moved()
         calling.settle(settled)
@@ -279,6 +279,8 @@ class Lane:
             **kafka.client_options(self._site.settings),
             enable_auto_commit=False,
             isolation_level="read_committed",
+            # A position outside of the log is for us to judge: jumping to its end would pass over what is lost.
+            auto_offset_reset="none",
             max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
             fetch_max_bytes=4 * RESTORE_FETCH_BYTES,
             fetch_max_wait_ms=50,
@@ -313,7 +315,7 @@ class Lane:
             await self._lost(log_of_source.problem)
         self._epoch = log_of_source.epoch
         if problem := position.shortened(self._mark.logs, self._reached()):
-            await self._lost(problem, "postlog replay --rebuild, and then ")
+            await self._lost(f"{problem}. {kept.ELSEWHERE}", "postlog replay --rebuild, and then ")
         return position.start_of(committed, first=log_of_source.first)
 
     def _reached(self) -> dict[str, int]:
@@ -322,17 +324,18 @@ class Lane:
         return {table: self._opened_store.position(tp.topic) or 0 for tp, table in tables}
 
     async def _restore(self, reader: AIOKafkaConsumer) -> int:
-        """Open the store and bring it to the changelogs' end; one that cannot be trusted is rebuilt from nothing."""
-        path, partitions = self._site.store_of(self.number), self._site.changelogs(self.number)
-        self._store = opened = open_store(path)
+        """Open the store and bring it to the changelogs' end; the number of rows that were read. Raises StateLost."""
         try:
-            return await changelog.restore(reader, opened, partitions, self.moved, fenced=True)
-        except StaleStore as error:
-            log.warning("store discarded, restoring all of it", partition=self.number, reason=str(error))
-            opened.close()
-            store.discard(path)
-            self._store = opened = open_store(path)
-            return await changelog.restore(reader, opened, partitions, self.moved, fenced=True)
+            self._store, restored = await kept.opened(reader, self._site, self.number, self.moved)
+        except StateLost as error:
+            self._noted = set(error.noted)
+            raise await self._state_lost(error) from None
+        return restored
+
+    async def _state_lost(self, error: StateLost) -> StateLost:
+        """Note that the changelogs know less than we do; the error to raise."""
+        await self._note_stop(guard.RECORDS_LOST, f"partition {self.number}: {error}")
+        return StateLost(f"partition {self.number}: {error}. {kept.CURE}")
 
     @property
     def _opened_store(self) -> Store:
@@ -348,8 +351,8 @@ class Lane:
 
     async def _commit(
         self, changes: Changes, settled: Settled, owed: Changed, noted: Changed, mark: Mark
-    ) -> dict[str, int]:
-        """One transaction; the changelogs' positions after it, by topic."""
+    ) -> dict[str, Place]:
+        """One transaction; the places in the changelogs after it, by topic. Raises StateLost."""
         if self._transactions is None:
             raise LaneClosed(f"lane {self.number} is not open")
         topics = self._site.topics
@@ -361,17 +364,23 @@ class Lane:
             topics.dead_letters.name: self._letters(changes, settled),
         }
         end = OffsetAndMetadata(changes.end, marks.write(mark, changes.end))
-        ends = await self._transactions.commit(rows, {self._source: end} if changes.end > self.next else {})
+        behind = {getattr(topics, table).name: reached for table, reached in mark.logs.items()}
+        try:
+            places = await self._transactions.commit(
+                rows, {self._source: end} if changes.end > self.next else {}, behind
+            )
+        except StateLost as error:
+            raise await self._state_lost(error) from None
         metrics.TRANSACTIONS.inc()
-        ends.pop(topics.dead_letters.name, None)  # no changelog of ours
-        return ends
+        places.pop(topics.dead_letters.name, None)  # no changelog of ours
+        return places
 
     def _letters(self, changes: Changes, settled: Settled) -> list[Row]:
         now, topic, group = _now(), self._source.topic, self._site.group
         rejected = letters.of_rejected(changes.rejected, topic=topic, partition=self.number, group=group, now=now)
         return rejected + letters.of_used_up(settled.dead, topic=topic, partition=self.number, group=group, now=now)
 
-    def _remember(self, changes: Changes, calls_changed: Changed, noted: Changed, positions: dict[str, int]) -> None:
+    def _remember(self, changes: Changes, calls_changed: Changed, noted: Changed, places: dict[str, Place]) -> None:
         """Write to the local store what the transaction just made true."""
         floor = dedup.floor(changes.newest)
         drop = None
@@ -383,7 +392,7 @@ class Lane:
             "calls": calls_changed.items(),
             "incidents": noted.items(),
         }
-        self._opened_store.write(rows, positions, drop_markers_below=drop)
+        self._opened_store.write(rows, places, drop_markers_below=drop)
         self._noted = {*self._noted, *noted} - {key for key, value in noted.items() if value is None}
 
 

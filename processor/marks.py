@@ -83,10 +83,16 @@ def write(mark: Mark, end: int) -> str:
 
 def last_of(record: Record, epoch: int) -> Last:
     """How to know a record again; epoch is the one it was written in, or lower."""
+    digest = digest_of(record.key, record.value)
+    return Last(offset=record.offset, at=record.timestamp, digest=digest, epoch=epoch)
+
+
+def digest_of(key: bytes | None, value: bytes | None) -> str:
+    """What stands for a record's key and value."""
     digest = blake2b(digest_size=8)
-    for part in (record.key, record.value):
+    for part in (key, value):
         digest.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return Last(offset=record.offset, at=record.timestamp, digest=digest.hexdigest(), epoch=epoch)
+    return digest.hexdigest()
 
 
 def same(last: Last, record: Record | None) -> bool:

@@ -27,15 +27,13 @@ from processor.difference import Counts, Difference, Row
 from processor.fetches import Span
 from processor.guard import Rejections
 from processor.store import Store, Table, open_store
-from processor.transaction import Transactions
+from processor.transaction import LONGEST_TIMEOUT_MS, Transactions
 
 fetches.install()
 
 FETCH_BYTES = 8 * 1024 * 1024
 #: Rows of the former state that are looked at in one go.
 SLICE = 10_000
-#: How long Kafka keeps a transaction open that writes a whole list, in ms: as long as brokers allow by default.
-TRANSACTION_TIMEOUT_MS = 900_000
 #: How far a clock may have been ahead of the broker's, in ms: a fact of an expired record may be of a later time, if
 #: a former release wrote it.
 CLOCK_MARGIN_MS = 86_400_000
@@ -137,7 +135,7 @@ class Rebuild:
 
     async def fence(self) -> None:
         """End what any owner of the lane might still commit; until a processor starts, nobody but us can."""
-        self._transactions = Transactions(self._settings, self._group, self.number, timeout_ms=TRANSACTION_TIMEOUT_MS)
+        self._transactions = Transactions(self._settings, self._group, self.number, timeout_ms=LONGEST_TIMEOUT_MS)
         self._exits.push_async_callback(self._transactions.stop)
         await self._transactions.start()
 

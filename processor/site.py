@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from processor.store import TABLES, Table
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """folder holds one store per lane; group owns the source offsets."""
+    """folder holds one store per lane; group owns the source offsets.
+
+    tombstones  by topic, how long a compacted changelog keeps a deletion at least, ms
+    """
 
     settings: Settings
     topics: Topics
     folder: Path
     group: str
     handlers: Handlers = field(default_factory=dict)
+    tombstones: Mapping[str, int] = field(default_factory=dict)
 
     def store_of(self, number: int) -> Path:
         """The folder of a lane's store."""

@@ -8,7 +8,7 @@ is only slower.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.errors import StoreBroken, StoreLocked
-from processor import changelog, dedup, metrics, store
+from processor import changelog, dedup, kept, metrics, place, store
+from processor.place import Fit
 from processor.site import Site
 from processor.store import STANDBY_BUFFER, Store, Table, open_store
 
@@ -45,6 +46,7 @@ class Standbys:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._wanted: set[int] = set()
+        self._suspect: set[int] = set()
         self._copies: dict[int, _Copy] = {}
         self._tables: dict[TopicPartition, Table] = {}
         self._changed = asyncio.Event()
@@ -52,9 +54,9 @@ class Standbys:
 
     def follow(self, numbers: Collection[int]) -> None:
         """Follow these lanes and no others, soon. None of them may be open here."""
-        for number in self._wanted - set(numbers):
+        for number in (self._wanted | self._suspect) - set(numbers):
             self.release(number)
-        self._wanted = set(numbers)
+        self._wanted = set(numbers) - self._suspect
         self._changed.set()
         if self._wanted and self._task is None:
             self._task = asyncio.create_task(self._run(), name="standbys")
@@ -62,6 +64,7 @@ class Standbys:
     def release(self, number: int) -> None:
         """Close the copy of a lane, if there is one: it becomes ours."""
         self._wanted.discard(number)
+        self._suspect.discard(number)
         if copy := self._copies.pop(number, None):
             self._changed.set()
             copy.store.close()
@@ -91,6 +94,7 @@ class Standbys:
             **kafka.client_options(self._site.settings),
             enable_auto_commit=False,
             isolation_level="read_committed",
+            auto_offset_reset="none",
             max_partition_fetch_bytes=FETCH_BYTES,
         )
         try:
@@ -100,6 +104,7 @@ class Standbys:
                 if self._changed.is_set():
                     self._changed.clear()
                     await self._assign(consumer)
+                    continue  # what was wanted may have changed meanwhile
                 if not self._copies:
                     await self._changed.wait()
                     continue
@@ -125,20 +130,38 @@ class Standbys:
         consumer.assign(list(self._tables))
         if not self._tables:
             return
-        first, end = await consumer.beginning_offsets(self._tables), await consumer.end_offsets(self._tables)
-        for partition in self._tables:
-            if copy := self._copies.get(partition.partition):
+        first = await consumer.beginning_offsets(self._tables)
+        for number in list(self._copies):
+            await self._seek(consumer, number, first)
+
+    async def _seek(self, consumer: AIOKafkaConsumer, number: int, first: Mapping[TopicPartition, int]) -> None:
+        """Read a copy on from where it is, if it may go on from there; first says where logs begin."""
+        copy, changelogs = self._copies.get(number), self._site.changelogs(number)
+        if copy is None:
+            return
+        fit, reason = await changelog.judge(consumer, copy.store, changelogs, self._site.tombstones)
+        if self._copies.get(number) is not copy:
+            return  # it has become ours meanwhile
+        if fit is Fit.SUSPECT:
+            self._keep(number, reason)
+        elif fit is Fit.STALE:
+            self._discard(number, reason)
+        else:
+            for partition in changelogs:
                 position = copy.store.position(partition.topic)
-                if position is not None and not first[partition] <= position <= end[partition]:
-                    self._discard(partition.partition, "it is of another log")
-                else:
-                    consumer.seek(partition, first[partition] if position is None else position)
+                consumer.seek(partition, first[partition] if position is None else position)
 
     def _open(self, number: int) -> None:
         try:
             self._copies[number] = _Copy(open_store(self._site.store_of(number), STANDBY_BUFFER))
         except StoreLocked as error:
             log.warning("no copy of a lane is kept", partition=number, reason=str(error))
+
+    def _keep(self, number: int, reason: str) -> None:
+        """Follow a copy no further, and leave it as it is: it may know what its log does not know any more."""
+        log.error("copy of a lane is kept and not followed", partition=number, reason=reason, cure=kept.CURE)
+        self.release(number)
+        self._suspect.add(number)
 
     def _discard(self, number: int, reason: str) -> None:
         """Begin anew with a copy."""
@@ -155,7 +178,7 @@ class Standbys:
             floor = dedup.floor_of(max(key for key, _ in rows))
             if floor > copy.floor:
                 drop = copy.floor = floor
-        copy.store.write({table: rows}, {partition.topic: records[-1].offset + 1}, drop_markers_below=drop)
+        copy.store.write({table: rows}, {partition.topic: place.after(records)}, drop_markers_below=drop)
 
     async def _count(self, consumer: AIOKafkaConsumer) -> None:
         behind = dict.fromkeys(self._copies, 0)

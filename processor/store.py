@@ -18,6 +18,8 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from pipeline import rocks
 from pipeline.errors import StoreBroken, StoreLocked
+from processor import place
+from processor.place import Place
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +48,16 @@ def open_store(path: Path, buffer: int = BUFFER) -> Store:
     try:
         return Store(path, buffer)
     except Exception as error:  # rocksdict raises nothing narrower
-        # RocksDB names the file that it locks; a corrupt block is no lock.
-        if "/LOCK:" in str(error):
+        if is_locked(error):
             raise StoreLocked(f"{path} is open in another process: give each its own STATE_DIR") from None
         log.warning("store discarded, it cannot be opened", path=str(path), error=str(error))
         discard(path)
         return Store(path, buffer)
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether RocksDB could not open a database since somebody has it; a corrupt block is no lock."""
+    return "/LOCK:" in str(error)  # the file that it names
 
 
 class Store:
@@ -60,10 +66,12 @@ class Store:
     broken  an operation failed: what is on the disk cannot be trusted
     """
 
-    def __init__(self, path: Path, buffer: int) -> None:
+    def __init__(self, path: Path, buffer: int, *, disposable: bool = True) -> None:
+        """disposable  once it is broken, closing it removes it"""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.broken = False
+        self._disposable = disposable
         self._tables: dict[Table, Rdict] = {}
         self._handles: dict[Table, Any] = {}
         self._db = Rdict(str(path), _options(buffer), column_families={table: _options(buffer) for table in TABLES})
@@ -105,17 +113,22 @@ class Store:
 
     def position(self, topic: str) -> int | None:
         """The offset up to which the changelog is in here; None if never read."""
+        known = self.place(topic)
+        return None if known is None else known[0].next
+
+    def place(self, topic: str) -> tuple[Place, bool] | None:
+        """How far the changelog is in here, and whether a former release wrote that; None if never read."""
         value = self._db.get(_POSITION + topic.encode())
-        return None if value is None else int(value)
+        return None if value is None else place.decode(value)
 
     def write(
         self,
         rows: Mapping[Table, Iterable[tuple[bytes, bytes | None]]],
-        positions: Mapping[str, int],
+        places: Mapping[str, Place],
         *,
         drop_markers_below: bytes | None = None,
     ) -> None:
-        """Write rows (None deletes) and changelog positions at once; then forget markers below a key."""
+        """Write rows (None deletes) and places by changelog at once; then forget markers below a key."""
         batch = WriteBatch(raw_mode=True)
         if drop_markers_below is not None:
             batch.delete_range(b"", drop_markers_below, self._handles["seen"])
@@ -127,8 +140,8 @@ class Store:
                 else:
                     batch[key] = value
         batch.set_default_column_family(None)
-        for topic, offset in positions.items():
-            batch[_POSITION + topic.encode()] = b"%d" % offset
+        for topic, reached in places.items():
+            batch[_POSITION + topic.encode()] = place.encode(reached)
         with self._guarded():
             self._db.write(batch)
 
@@ -137,7 +150,7 @@ class Store:
         if not self._tables:
             return
         self._release()
-        if self.broken:
+        if self.broken and self._disposable:
             discard(self.path)
 
     def _release(self) -> None:

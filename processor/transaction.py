@@ -6,27 +6,48 @@ A shell over aiokafka.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidTxnState, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline import kafka
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, StateLost
 from pipeline.settings import Settings
+from processor import marks
 from processor.letters import Row
+from processor.marks import Last
+from processor.place import Place
 
 #: The coordinator ends the transaction of a silent owner after this; a thawed one finds itself fenced.
 TRANSACTION_TIMEOUT_MS = 30_000
+#: The same for a transaction that writes a whole list: as long as brokers allow by default.
+LONGEST_TIMEOUT_MS = 900_000
 #: How long to wait before asking again whether the last transaction's markers are written. They take a few ms,
 #: and aiokafka's default of 100 would be most of a transaction's time.
 RETRY_BACKOFF_MS = 10
 PRODUCER_BATCH_BYTES = 512 * 1024
+#: What aiokafka says where the broker has given a record its time.
+_APPEND_TIME = 1
+NOWHERE: Mapping[str, int] = MappingProxyType({})
 
-#: A batch under way: the future of its metadata, whose offset is that of its first record, and its record count.
-Sent = tuple[Awaitable[Any], int]
+
+class Sent(NamedTuple):
+    """A batch under way: the future of its metadata, whose offset is that of its first record.
+
+    size   how many records it has
+    row    the last one
+    at     its time in ms, unless the broker gives it another
+    """
+
+    metadata: Awaitable[Any]
+    size: int
+    row: Row
+    at: int
 
 
 class Transactions:
@@ -56,11 +77,17 @@ class Transactions:
         await self._producer.stop()
 
     async def commit(
-        self, rows: Mapping[str, Sequence[Row]], source: Mapping[TopicPartition, OffsetAndMetadata]
-    ) -> dict[str, int]:
-        """Write rows by topic and the group's offsets at once; by topic the position after what was written.
+        self,
+        rows: Mapping[str, Sequence[Row]],
+        source: Mapping[TopicPartition, OffsetAndMetadata],
+        behind: Mapping[str, int] = NOWHERE,
+    ) -> dict[str, Place]:
+        """Write rows by topic and the group's offsets at once; by topic the place after what was written.
 
-        Raises Fenced if the partition has another owner, KafkaError if it is not known what became of it.
+        behind  by topic, the offset that what is written cannot be before: nobody else writes there
+
+        Raises Fenced if the partition has another owner, StateLost if a topic gives offsets again, and nothing of it
+        is committed; KafkaError if it is not known what became of it.
         """
         try:
             async with self._producer.transaction():
@@ -68,7 +95,8 @@ class Transactions:
                     sent = await self._send_all(rows)
                     # The offsets go to the coordinator while the rows go to their leaders.
                     _, *ends = await asyncio.gather(
-                        self._send_offsets(source), *[_end(batches) for batches in sent.values()]
+                        self._send_offsets(source),
+                        *[_end(f"{topic}-{self._number}", sent[topic], behind.get(topic, 0)) for topic in sent],
                     )
                 except (IllegalOperation, InvalidTxnState) as error:
                     raise self._failure() or error from None
@@ -98,21 +126,32 @@ class Transactions:
     async def _send(self, topic: str, rows: Sequence[Row]) -> list[Sent]:
         """Hand rows to the producer, in order, without waiting for their acknowledgement."""
         sent = []
-        builder = self._producer.create_batch()
-        for key, value, headers in rows:
-            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                sent.append(await self._send_batch(topic, builder))
+        builder, now, last = self._producer.create_batch(), int(time.time() * 1000), rows[0]
+        for row in rows:
+            key, value, headers = row
+            if builder.append(key=key, value=value, timestamp=now, headers=headers) is None:
+                sent.append(await self._send_batch(topic, builder, last, now))
                 builder = self._producer.create_batch()
-                builder.append(key=key, value=value, timestamp=None, headers=headers)
-        sent.append(await self._send_batch(topic, builder))
+                builder.append(key=key, value=value, timestamp=now, headers=headers)
+            last = row
+        sent.append(await self._send_batch(topic, builder, last, now))
         return sent
 
-    async def _send_batch(self, topic: str, builder: Any) -> Sent:
+    async def _send_batch(self, topic: str, builder: Any, last: Row, now: int) -> Sent:
         builder.close()
-        return await self._producer.send_batch(builder, topic, partition=self._number), builder.record_count()
+        future = await self._producer.send_batch(builder, topic, partition=self._number)
+        return Sent(future, builder.record_count(), last, now)
 
 
-async def _end(sent: list[Sent]) -> int | None:
-    """The offset after the last record that was sent, None if the broker did not tell."""
-    bases = [metadata.offset for metadata in await asyncio.gather(*[future for future, _ in sent])]
-    return bases[-1] + sent[-1][1] if bases[-1] >= 0 else None
+async def _end(name: str, sent: list[Sent], least: int) -> Place | None:
+    """The place after the last record that was sent, None if the broker did not tell. Raises StateLost."""
+    told = await asyncio.gather(*[batch.metadata for batch in sent])
+    first, last = told[0].offset, told[-1]
+    if 0 <= first < least:
+        raise StateLost(f"{name} gave offset {first} to a new record, and its records go to {least - 1}")
+    if last.offset < 0:
+        return None
+    key, value, _ = sent[-1].row
+    end = last.offset + sent[-1].size
+    at = last.timestamp if last.timestamp_type == _APPEND_TIME else sent[-1].at
+    return Place(end, Last(offset=end - 1, at=at, digest=marks.digest_of(key, value)))

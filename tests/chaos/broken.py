@@ -35,17 +35,20 @@ def rows_without_the_offset() -> None:
 
 
 def _split(halves: Callable[[Any, Any], list[tuple[Any, Any]]]) -> None:
-    from processor.transaction import Transactions
+    from processor.place import Place
+    from processor.transaction import NOWHERE, Transactions
 
     whole = Transactions.commit
 
-    async def commit(self: Any, rows: Mapping[str, Any], source: Mapping[Any, Any]) -> dict[str, int]:
-        ends: dict[str, int] = {}
+    async def commit(
+        self: Any, rows: Mapping[str, Any], source: Mapping[Any, Any], behind: Mapping[str, int] = NOWHERE
+    ) -> dict[str, Place]:
+        ends: dict[str, Place] = {}
         for number, (some_rows, some_source) in enumerate(halves(rows, source)):
             if number:
                 await asyncio.sleep(GAP)
             if any(some_rows.values()) or some_source:
-                ends |= await whole(self, some_rows, some_source)
+                ends |= await whole(self, some_rows, some_source, behind)
         return ends
 
     Transactions.commit = commit  # type: ignore[method-assign]

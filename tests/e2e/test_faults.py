@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from console.local_kafka import LocalKafka, tool
 from pipeline import deadletter, kafka, topics
 from pipeline.settings import Settings
+from processor.place import Place
 from processor.store import open_store
 from tests.e2e.system import PATIENCE, SECRET, SESSION_SECONDS, Service, System, delivery, running, until
 
@@ -332,7 +333,7 @@ async def test_a_store_of_another_log_is_restored_anew(system: System) -> None:
     assert processor.stop() == 0
     for lane in processor.state.glob("*/*/lane-*"):
         store = open_store(lane)
-        store.write({}, {system.topics.seen.name: 10**9})
+        store.write({}, {system.topics.seen.name: Place(10**9)})
         store.close()
     processor.restart()
     await system.ready(processor)

@@ -40,6 +40,7 @@ CAME_BACK = Facts(choice=Choice(NEW_YEAR, "1", "subscribed"))
 
 class Following:
     caught_up = True
+    lost = False
 
     def live(self) -> Health:
         return Health(True, {})

@@ -31,6 +31,7 @@ CAME_BACK = Facts(choice=Choice(NEW_YEAR, "1", "subscribed"))
 class FakeFollower:
     def __init__(self) -> None:
         self.caught_up = True
+        self.lost = False
 
     def live(self) -> Health:
         return Health(True, {"lag": 0})
@@ -290,6 +291,16 @@ async def test_half_a_list_answers_nothing(store: Store, follower: FakeFollower,
     assert (await client.check({"emails": ["a@example.com"]}))[0] == 503
     assert (await client.get("/health/ready"))[0] == 503
     assert (await client.get("/health/live"))[0] == 200
+
+
+async def test_a_list_that_the_topic_has_lost_answers_nothing_and_says_so(
+    store: Store, follower: FakeFollower, client: Client
+) -> None:
+    follower.caught_up, follower.lost = False, True
+    response, text = await client.response("/suppressions/a@example.com")
+    assert (response.status, int(response.headers["Retry-After"]) > 0) == (503, True)
+    assert "the topic lacks addresses that this list knew" in json.loads(text)["error"]
+    assert (await client.check({"emails": ["a@example.com"]}))[0] == 503
 
 
 async def test_a_listing_that_outlives_the_list_does_not_look_complete(

@@ -23,7 +23,7 @@ from lookup.store import Store
 from pipeline import suppression
 from pipeline.contract import Headers
 from pipeline.errors import TopicsMismatch
-from pipeline.suppression import Facts, Span, Suppression
+from pipeline.suppression import Choice, Facts, Span, Suppression
 from pipeline.topics import Topic
 
 DAY = 86_400_000
@@ -145,6 +145,16 @@ def suppressed(email: str) -> bytes:
     return suppression.encode(Suppression.of(email, Facts(hard_bounce=Span(1, 1))))
 
 
+def released(email: str) -> bytes:
+    """Once suppressed, and not any more."""
+    return suppression.encode(Suppression.of(email, Facts(choice=Choice(1, "1", "subscribed"))))
+
+
+def row(email: str) -> bytes:
+    """As the store keeps an address that is suppressed."""
+    return answers.ready_made(email, suppressed(email))
+
+
 @asynccontextmanager
 async def following(log: FakeLog, store: Store, *, stall_seconds: float = 60.0) -> AsyncIterator[Follower]:
     """A running follower; one that fails by itself fails the test."""
@@ -252,26 +262,78 @@ async def test_more_records_than_one_slice_are_all_applied(
         assert len(keys(store)) == 95
 
 
-@pytest.mark.parametrize("place", [Place(1, 0), Place(9, 0)])
-async def test_a_position_outside_the_log_rebuilds_the_list(log: FakeLog, store: Store, place: Place) -> None:
+async def test_a_position_before_the_log_rebuilds_the_list(log: FakeLog, store: Store) -> None:
     log.partitions[TopicPartition("list", 0)] = Partition(beginning=5, end=5)
     log.put(b"new@x", suppressed("new@x"))
-    stale = Progress(int(time.time() * 1000), {0: place})
-    store.apply({b"stale@x": suppressed("stale@x")}, stale)
+    stale = Progress(int(time.time() * 1000), {0: Place(1, 0)})
+    store.apply({b"stale@x": row("stale@x")}, stale)
     async with following(log, store) as follower:
         await until(lambda: follower.caught_up)
         assert keys(store) == [b"new@x"]
 
 
-async def test_a_new_topic_that_is_as_long_as_the_old_one_rebuilds_the_list(log: FakeLog, store: Store) -> None:
+async def lost(log: FakeLog, store: Store) -> None:
+    """Follow a topic that lacks what the list knew: it is read, and nothing is answered."""
+    with structlog.testing.capture_logs() as logs:
+        async with following(log, store) as follower:
+            await until(lambda: follower.lost)
+            assert (follower.caught_up, follower.ready().ok, follower.live().ok) == (False, False, True)
+            assert "postlog state write-back" in follower.ready().details["lost"]
+    assert "the topic lacks what this list knows" in events(logs)
+
+
+async def test_a_topic_that_lost_its_end_is_not_answered_from_until_it_says_again_what_the_list_knew(
+    log: FakeLog, store: Store
+) -> None:
+    for name in ("kept", "gone", "freed"):
+        log.put(b"%b@x" % name.encode(), suppressed(f"{name}@x") if name != "freed" else released("freed@x"))
+    async with following(log, store) as follower:
+        await until(lambda: follower.caught_up)
+    del log.partitions[TopicPartition("list", 0)].records[1:]
+    log.partitions[TopicPartition("list", 0)].end = 1
+    await lost(log, store)
+    await lost(log, store)  # also after a restart
+    log.put(b"other@x", suppressed("other@x"))
+    log.put(b"gone@x", released("gone@x"))  # this does not say why it was suppressed
+    await lost(log, store)
+    log.put(b"gone@x", suppressed("gone@x"))
+    log.put(b"gone@x", released("gone@x"))  # and this came later
+    async with following(log, store) as follower:
+        await until(lambda: follower.caught_up)
+        assert (follower.lost, follower.ready().details.get("lost")) == (False, None)
+        assert keys(store) == [b"gone@x", b"kept@x", b"other@x"]
+        assert store.claims(10) == 0
+
+
+async def test_a_new_topic_that_is_as_long_as_the_old_one_is_not_taken_for_it(log: FakeLog, store: Store) -> None:
     log.put(b"old@x", suppressed("old@x"), at=1000)
     async with following(log, store) as follower:
         await until(lambda: follower.caught_up)
     log.recreate()
     log.put(b"new@x", suppressed("new@x"), at=5000)
+    await lost(log, store)
+    assert keys(store) == [b"new@x"]
+    log.put(b"old@x", suppressed("old@x"), partition=1)
     async with following(log, store) as follower:
         await until(lambda: follower.caught_up)
-        assert keys(store) == [b"new@x"]
+        assert keys(store) == [b"new@x", b"old@x"]
+
+
+async def test_a_log_that_only_looks_like_another_one_is_read_again_and_then_answered_from(
+    log: FakeLog, store: Store
+) -> None:
+    log.put(b"a@x", suppressed("a@x"), at=1000)
+    async with following(log, store) as follower:
+        await until(lambda: follower.caught_up)
+    kept = store.progress()
+    assert kept
+    # As if a clock had stood still: a record looks newer than all that was read.
+    store.apply({}, Progress(kept.as_of, {0: Place(1, 1)}))
+    with structlog.testing.capture_logs() as logs:
+        async with following(log, store) as follower:
+            await until(lambda: follower.caught_up)
+    assert "reading the list from the beginning" in events(logs)
+    assert (keys(store), store.claims(10)) == ([b"a@x"], 0)
 
 
 async def test_a_list_that_is_too_old_for_tombstones_is_rebuilt(log: FakeLog, store: Store) -> None:
@@ -282,7 +344,7 @@ async def test_a_list_that_is_too_old_for_tombstones_is_rebuilt(log: FakeLog, st
         assert keys(store) == [b"a@x"]
 
 
-async def test_a_topic_made_anew_under_us_rebuilds_the_list_and_answers_nothing_meanwhile(
+async def test_a_topic_made_anew_under_us_is_read_and_answers_nothing_until_it_is_whole(
     log: FakeLog, store: Store
 ) -> None:
     log.put(b"old@x", suppressed("old@x"))
@@ -296,8 +358,11 @@ async def test_a_topic_made_anew_under_us_rebuilds_the_list_and_answers_nothing_
         assert "reading the list from the beginning" in events(logs)
         assert (follower.caught_up, follower.ready().ok) == (False, False)
         log.stuck = False
+        await until(lambda: follower.lost)
+        assert (keys(store), follower.caught_up) == ([b"new@x"], False)
+        log.put(b"old@x", suppressed("old@x"))
         await until(lambda: follower.caught_up)
-        assert keys(store) == [b"new@x"]
+        assert keys(store) == [b"new@x", b"old@x"]
 
 
 async def test_without_kafka_it_stays_ready_and_says_so_and_then_goes_on(log: FakeLog, store: Store) -> None:

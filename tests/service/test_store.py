@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StoreBroken, StoreLocked
+from processor.place import Place
 from processor.store import Store, open_store
 
 
@@ -19,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 def fill(store: Store) -> None:
     rows = [(n.to_bytes(20, "big"), os.urandom(16)) for n in range(20_000)]
-    store.write({"seen": rows, "suppressions": [(b"a@x.io", b"{}")]}, {"changelog": 7})
+    store.write({"seen": rows, "suppressions": [(b"a@x.io", b"{}")]}, {"changelog": Place(7)})
 
 
 def test_what_was_written_is_there_after_a_reopening_with_its_position(path: Path) -> None:

@@ -43,10 +43,12 @@ PURE = {
     "processor/calls.py",
     "processor/circuit.py",
     "processor/guard.py",
+    "processor/lacking.py",
     "processor/decide.py",
     "processor/dedup.py",
     "processor/difference.py",
     "processor/marks.py",
+    "processor/place.py",
     "processor/position.py",
     "processor/handler.py",
     "processor/letters.py",
@@ -81,6 +83,7 @@ PURE = {
 RUN_BY_HAND = {
     "console/rebuild.py": {"processor/rebuild.py"},
     "console/group.py": {"processor/source.py"},
+    "console/state_work.py": {"processor/kept.py", "processor/site.py", "processor/writeback.py"},
 }
 
 

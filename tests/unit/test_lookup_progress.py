@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lookup import progress
-from lookup.progress import Extent, Goal, Place, Progress
+from lookup.progress import Again, Extent, Goal, Place, Progress
 
 DAY = 86_400_000
 NOW = 1_767_225_600_000
 
 
-def why(kept: Progress | None, *extents: Extent, now: int = NOW) -> str | None:
+def why(kept: Progress | None, *extents: Extent, now: int = NOW) -> Again | None:
     return progress.why_start_over(kept, dict(enumerate(extents)), now=now, tombstones_last=DAY)
 
 
@@ -33,17 +33,24 @@ def test_a_log_that_goes_on_where_we_stand_is_continued(kept: Progress, extent: 
 
 
 @pytest.mark.parametrize(
-    ("extent", "reason"),
+    ("extent", "reason", "lost"),
     [
-        (Extent(6, 9, None), "we stand at 5"),
-        (Extent(0, 4, None), "we stand at 5"),
-        (Extent(0, 9, 4), "a new topic"),
+        (Extent(6, 9, None), "we stand at 5", False),
+        (Extent(0, 4, None), "we stand at 5", True),
+        (Extent(0, 9, 4), "another record at 4", True),
     ],
 )
-def test_a_log_that_is_not_the_one_we_read_is_begun_again(extent: Extent, reason: str) -> None:
+def test_a_log_that_is_not_the_one_we_read_is_begun_again(extent: Extent, reason: str, lost: bool) -> None:
     found = why(at(p0=(5, 100)), extent)
     assert found
-    assert reason in found
+    assert reason in found.reason
+    assert found.lost is lost
+
+
+def test_what_the_log_may_have_lost_counts_more_than_the_age_of_the_list() -> None:
+    found = why(at(p0=(5, 100)), Extent(0, 4, None), now=NOW + 30 * DAY)
+    assert found
+    assert found.lost
 
 
 def test_one_partition_that_does_not_continue_is_enough_to_start_over() -> None:
