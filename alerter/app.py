@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter, Gauge
 
-from alerter import channels
+from alerter import channels, services
 from alerter.channels import Channels
 from alerter.group_told import GroupTold
 from alerter.grouping import OTHER, Grouping, Policy
@@ -128,10 +128,11 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         LETTERS.labels(letter.stage, key.type, provider).inc()
 
     async def _tell(self, alert: Alert) -> None:
-        if await self._channels.tell(alert):
-            for record in self._grouping.told(alert):
+        async def note(waiting: frozenset[str]) -> None:
+            for record in self._grouping.told(alert, waiting):
                 await self._note(record)
-        else:
+
+        if not await self._channels.tell(alert, note):
             log.error("no channel took an alert, nobody was told; trying again", groups=len(alert.summaries))
             self._grouping.unsent(alert, self._clock())
 
@@ -183,11 +184,13 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 async def main(settings: Settings) -> None:
     """Run the alerter until SIGTERM or SIGINT. Raises ConfigError, TopicsMismatch, KafkaUnavailable."""
     stop = await service.stop_requested()
-    to = channels.from_settings(settings)
+    services.from_settings(settings)  # A wrong URL is refused at once, also while Kafka is away.
     allowed = access.of(settings, settings.alerter_host, "ALERTER_HOST")
     topics = await service.unless_stopped(stop, kafka.require_topics(settings))
-    if topics is None:
+    cluster = await service.unless_stopped(stop, kafka.cluster_id(settings)) if topics else None
+    if topics is None or cluster is None:
         return
+    to = channels.from_settings(settings, f"{cluster}/{topics.alerts.name}")
     consumer = AIOKafkaConsumer(
         **kafka.client_options(settings),
         group_id=kafka.group_of(settings, "alerter"),

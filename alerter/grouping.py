@@ -3,7 +3,8 @@
 Pure: the clock is an argument (`now`, seconds since the epoch, never going back). app.py owns Kafka, channels.py
 sends. What always holds, unless the process dies: every letter is counted in exactly one alert that went out, and
 `committable` never passes a letter that is in none. After a crash the letters behind it are read again; of those that
-had been told, but stood behind another group's untold one, the records that `told` makes remind us. Only a crash
+had been told, but stood behind another group's untold one, the records that `told` makes remind us, and by
+which channels: one that was away is told what the others told already, and they do not tell it again. Only a crash
 between a message and its record tells something twice, which is better than never. A group keeps counts and one
 example, never the letters, and the number of groups is limited, so a flood cannot fill memory.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from alerter.group_told import GroupTold
+from alerter.group_told import GroupTold, joined
 from alerter.summary import Alert, GroupKey, Place, Summary, example_of, key_of, merge
 from pipeline.deadletter import DeadLetter
 
@@ -36,6 +38,13 @@ class Policy:
     despam: float
 
 
+class _Slot(NamedTuple):
+    """A group, and whom its letters are for: all channels, or those that missed what others told."""
+
+    key: GroupKey
+    to: frozenset[str] | None = None
+
+
 @dataclass(slots=True)
 class _Group:
     """waiting: what no alert tells yet; quiet_until: no alert before this time."""
@@ -53,47 +62,45 @@ class Grouping:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._groups: dict[GroupKey, _Group] = {}
-        self._on_their_way: set[Alert] = set()
-        self._covered: dict[GroupKey, dict[int, int]] = {}  # by partition, the offset up to which people were told
+        self._groups: dict[_Slot, _Group] = {}
+        self._on_their_way: dict[Alert, frozenset[str] | None] = {}  # channels that have yet to take it; None: all
+        self._records: dict[GroupKey, GroupTold] = {}  # what was told, by us or others
         self._digest_at: float | None = None
 
     def remember(self, record: GroupTold) -> None:
         """Take a record of what was told, by us before a restart or by another alerter."""
-        key = GroupKey(record.error, record.type, record.provider)
-        self._covered[key] = covered = self._covered.pop(key, {})
-        for partition, offset in record.covered.items():
-            covered[partition] = max(offset, covered.get(partition, 0))
-        while len(self._covered) > MOST_REMEMBERED:
-            del self._covered[next(iter(self._covered))]
-        group = self._groups.setdefault(key, _Group())
+        self._keep(record)
+        group = self._groups.setdefault(_Slot(record.group), _Group())
         if (group.told_at or 0.0) < record.told_at:
             group.told_at, group.quiet_until = record.told_at, record.quiet_until
 
     def forget(self, partition: int) -> None:
         """Its log has lost its end and gives offsets again: what was told by them says nothing any more."""
-        for covered in self._covered.values():
-            covered.pop(partition, None)
+        self._records = {key: record.without(partition) for key, record in self._records.items()}
 
     def beyond(self, ends: Mapping[int, int]) -> list[int]:
         """Partitions in which people were told of letters that are behind the log's end, by partition."""
         told = {
             partition
-            for covered in self._covered.values()
-            for partition, offset in covered.items()
+            for record in self._records.values()
+            for partition, offset in record.covered.items()
             if offset > ends.get(partition, offset)
         }
         return sorted(told)
 
     def add(self, letter: DeadLetter, place: Place, now: float) -> None:
         """Count a letter that was read, unless people were told of it."""
-        key = self._limited(key_of(letter))
-        if place.offset < self._covered.get(key, {}).get(place.partition, 0):
-            return
-        group = self._groups.setdefault(key, _Group())
+        slot = _Slot(key_of(letter))
+        told = self._records.get(slot.key)
+        if told and place.offset < told.covered.get(place.partition, 0):
+            slot = _Slot(slot.key, told.missed_by(place.partition, place.offset))
+            if not slot.to:
+                return
+        slot = self._limited(slot)
+        group = self._groups.setdefault(slot, _Group())
         group.wait(
             Summary(
-                key=key,
+                key=slot.key,
                 count=1,
                 first=letter.last_failure,
                 last=letter.last_failure,
@@ -103,17 +110,20 @@ class Grouping:
                 covers={place.partition: place.offset + 1},
             )
         )
-        self._expect_digest(key, now)
+        self._expect_digest(slot.key, now)
 
     def due(self, now: float) -> list[Alert]:
         """The alerts to send now, each to be answered by `told` or `unsent`. A group is in at most one of them."""
         self._forget(now)
-        ready = [group for group in self._groups.values() if group.waiting and group.quiet_until <= now]
-        alerts = [self._hand_out([group], now) for group in ready if group.waiting and group.waiting.key.critical]
+        ready = {slot: group for slot, group in self._groups.items() if group.waiting and group.quiet_until <= now}
+        # How far a channel has told is one offset, so what it missed goes out before what came later. Of a partition
+        # the later letters are missed by more channels.
+        ready = dict(sorted(ready.items(), key=lambda item: (item[0].to is None, len(item[0].to or ()))))
+        alerts = [self._hand_out([group], slot.to, now) for slot, group in ready.items() if slot.key.critical]
         if self._digest_at is not None and self._digest_at <= now:
-            calm = [group for group in ready if group.waiting]
-            if calm:
-                alerts.append(self._hand_out(calm, now))
+            calm = {slot: group for slot, group in ready.items() if not slot.key.critical}
+            for to in dict.fromkeys(slot.to for slot in calm):
+                alerts.append(self._hand_out([group for slot, group in calm.items() if slot.to == to], to, now))
             self._digest_at = None
             for summary in self._waiting():
                 self._expect_digest(summary.key, now)
@@ -124,18 +134,24 @@ class Grouping:
         times = [g.quiet_until for g in self._groups.values() if g.waiting and g.waiting.key.critical]
         return min([*times, self._digest_at] if self._digest_at is not None else times, default=None)
 
-    def told(self, alert: Alert) -> list[GroupTold]:
-        """The alert went out: its letters hold no commit back any more. The records to write, for `remember`."""
-        self._on_their_way.discard(alert)
-        return [self._record(summary) for summary in alert.summaries if summary.key.error != OTHER]
+    def told(self, alert: Alert, waiting: frozenset[str] = frozenset()) -> list[GroupTold]:
+        """A channel told the alert. The records to write, for `remember`.
+
+        waiting  the channels that have yet to take it; once there are none, its letters hold no commit back any more
+        """
+        if alert in self._on_their_way:  # Or its partitions were taken away meanwhile.
+            del self._on_their_way[alert]
+            if waiting:
+                self._on_their_way[alert] = waiting
+        return [self._record(summary, alert, waiting) for summary in alert.summaries if summary.key.error != OTHER]
 
     def unsent(self, alert: Alert, now: float) -> None:
         """Nobody got the alert: its letters wait again, for a digest's time and not for the rest of the quiet."""
         if alert not in self._on_their_way:
             return  # Its partitions were taken away meanwhile, and whoever has them now reads the letters again.
-        self._on_their_way.discard(alert)
+        del self._on_their_way[alert]
         for summary in alert.summaries:
-            group = self._groups.setdefault(summary.key, _Group())
+            group = self._groups.setdefault(_Slot(summary.key), _Group())
             group.waiting = merge(summary, group.waiting) if group.waiting else summary
             group.told_at = summary.since
             group.quiet_until = min(group.quiet_until, now + self._policy.digest)
@@ -173,45 +189,76 @@ class Grouping:
         """Letters that wait for an alert."""
         return sum(summary.count for summary in self._waiting())
 
-    def _record(self, told: Summary) -> GroupTold:
-        # Another alert of this group may be on its way still, with letters before these.
-        before = [s for alert in self._on_their_way for s in alert.summaries if s.key == told.key]
-        covered = {
-            partition: min([offset, *(s.holds[partition] for s in before if partition in s.holds)])
-            for partition, offset in told.covers.items()
+    def _record(self, told: Summary, alert: Alert, waiting: frozenset[str]) -> GroupTold:
+        # Another alert of this group may be on its way still, or be due again, with letters before these.
+        others = [pair for pair in self._untold(told.key) if pair[0] is not told]
+        behind = {
+            name: _up_to(told, [s for s, to in others if to is None or name in to] + [told] * (name in waiting))
+            for name in waiting.union(*(to for _, to in others if to is not None))
         }
-        group = self._groups.get(told.key) or _Group()
-        return GroupTold(
-            error=told.key.error,
-            type=told.key.type,
-            provider=told.key.provider,
-            told_at=group.told_at or 0.0,
-            quiet_until=group.quiet_until,
-            covered=covered,
+        before = self._records.get(told.key)
+        if before and alert.to is not None:
+            # Who was not asked has told no more than before.
+            behind |= {name: upto for name, upto in before.behind.items() if name not in alert.to}
+        group = self._groups.get(_Slot(told.key)) or _Group()
+        return self._keep(
+            GroupTold(
+                error=told.key.error,
+                type=told.key.type,
+                provider=told.key.provider,
+                # That it is told to a channel that missed it is no news to the others.
+                told_at=max(group.told_at or 0.0, alert.at if alert.to is None else 0.0),
+                quiet_until=group.quiet_until,
+                covered=_up_to(told, [s for s, to in others if to is None]),
+                behind=behind,
+            )
         )
+
+    def _keep(self, record: GroupTold) -> GroupTold:
+        """Remember the record, with all that was known before; that."""
+        key = record.group
+        self._records[key] = found = joined(self._records.pop(key, None), record)
+        while len(self._records) > MOST_REMEMBERED:
+            del self._records[next(iter(self._records))]
+        return found
+
+    def _untold(self, key: GroupKey) -> Iterator[tuple[Summary, frozenset[str] | None]]:
+        """What is not told of a group, and which channels have yet to tell it; None: all of them."""
+        for alert, to in self._on_their_way.items():
+            yield from ((summary, to) for summary in alert.summaries if summary.key == key)
+        for slot, group in self._groups.items():
+            if slot.key == key and group.waiting:
+                yield group.waiting, slot.to
 
     def _waiting(self) -> Iterator[Summary]:
         return (group.waiting for group in self._groups.values() if group.waiting)
 
-    def _limited(self, key: GroupKey) -> GroupKey:
-        full = key not in self._groups and len(self._groups) >= MOST_GROUPS
-        return replace(key, error=OTHER, provider=OTHER) if full else key
+    def _limited(self, slot: _Slot) -> _Slot:
+        full = slot not in self._groups and len(self._groups) >= MOST_GROUPS
+        return slot._replace(key=replace(slot.key, error=OTHER, provider=OTHER)) if full else slot
 
     def _expect_digest(self, key: GroupKey, now: float) -> None:
         if self._digest_at is None and not key.critical:
             self._digest_at = now + self._policy.digest
 
-    def _hand_out(self, groups: Iterable[_Group], now: float) -> Alert:
+    def _hand_out(self, groups: Iterable[_Group], to: frozenset[str] | None, now: float) -> Alert:
         summaries = []
         for group in groups:
             if group.waiting is not None:
                 summaries.append(group.waiting)
-            group.waiting, group.told_at, group.quiet_until = None, now, now + self._policy.despam
-        alert = Alert(tuple(summaries))
-        self._on_their_way.add(alert)
+            group.waiting, group.told_at = None, now
+            group.quiet_until = now + (self._policy.despam if to is None else 0.0)
+        alert = Alert(tuple(summaries), to=to, at=now)
+        self._on_their_way[alert] = to
         return alert
 
     def _forget(self, now: float) -> None:
-        over = [key for key, group in self._groups.items() if not group.waiting and group.quiet_until <= now]
-        for key in over:
-            del self._groups[key]
+        over = [slot for slot, group in self._groups.items() if not group.waiting and group.quiet_until <= now]
+        for slot in over:
+            del self._groups[slot]
+
+
+def _up_to(told: Summary, untold: Iterable[Summary]) -> dict[int, int]:
+    """By partition, the offset up to which these letters are told, without a gap that others leave."""
+    holds = [summary.holds for summary in untold]
+    return {p: min([offset, *(hold[p] for hold in holds if p in hold)]) for p, offset in told.covers.items()}

@@ -23,22 +23,35 @@ from pipeline.incidents import Incident
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Value of a record of the alerts; its key is the incident's. What people were told last.
 
-    begun  when they were told that it began, ms
-    over   whether they were told that it is over, too
+    begun    when they were told that it began, ms
+    over     whether they were told that it is over, too
+    waiting  channels that have yet to tell the latest of it, since others did; a former release waited for all
     """
 
     v: Literal[1] = 1
     incident: Incident
     begun: Millis
     over: bool
+    waiting: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """An incident began, or is over."""
+    """An incident began, or is over.
+
+    to    the channels that have yet to tell it, since the others did; None: all
+    name  what it is about, if that is not the incident's own key
+    """
 
     incident: Incident
     over: bool
+    to: frozenset[str] | None = None
+    name: str = ""
+
+    @property
+    def about(self) -> str:
+        """The name of what begins and ends, the same for both."""
+        return self.name or self.incident.key.decode()
 
 
 _encoder = msgspec.json.Encoder()
@@ -66,7 +79,8 @@ class Board:
         self._quiet = quiet
         self._rows: dict[bytes, dict[int, Incident]] = {}
         self._told: dict[bytes, Told] = {}
-        self._on_their_way: set[bytes] = set()
+        self._handed: dict[bytes, News] = {}  # the latest of each, while a channel has yet to take it
+        self._untaken: set[bytes] = set()  # of those, what no channel has taken
 
     def note(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Take a record of the incidents. Raises Undecodable."""
@@ -94,7 +108,7 @@ class Board:
         else:
             told, before = decode(value), self._told.get(key)
             # Our own records come back to us, maybe after we told more.
-            if before is None or (told.begun, told.over) > (before.begun, before.over):
+            if before is None or _age(told) > _age(before):
                 self._told[key] = told
 
     @property
@@ -105,29 +119,46 @@ class Board:
     def due(self, now: float) -> list[News]:
         """What is to be told now, each to be answered by `told` or `unsent`."""
         found = []
-        for key in sorted((self._rows.keys() | self._told.keys()) - self._on_their_way):
+        for key in sorted((self._rows.keys() | self._told.keys()) - self._untaken):
             if news := self._news(key, now):
-                self._on_their_way.add(key)
+                self._untaken.add(key)
+                self._handed[key] = news
                 found.append(news)
         return found
 
-    def told(self, news: News, now: float) -> Told:
-        """People were told; the record to write."""
+    def told(self, news: News, now: float, waiting: Collection[str] = ()) -> Told | None:
+        """A channel told people; the record to write, None if more was handed out of the incident since.
+
+        waiting  the channels that have yet to take it
+        """
         key = news.incident.key
-        self._on_their_way.discard(key)
+        if self._handed.get(key) is not news:
+            return None
+        self._untaken.discard(key)
+        if not waiting:
+            del self._handed[key]
         before = self._told.get(key)
-        begun = before.begun if news.over and before else int(now * 1000)
-        self._told[key] = told = Told(incident=news.incident, begun=begun, over=news.over)
+        # The end and a second channel leave the time of the beginning as it is.
+        begun = before.begun if before and (news.over or not before.over) else int(now * 1000)
+        self._told[key] = told = Told(incident=news.incident, begun=begun, over=news.over, waiting=sorted(waiting))
         return told
 
     def unsent(self, news: News) -> None:
         """Nobody was told; it is due again."""
-        self._on_their_way.discard(news.incident.key)
+        self._untaken.discard(news.incident.key)
+        self._handed.pop(news.incident.key, None)
 
     def _news(self, key: bytes, now: float) -> News | None:
         told, lanes = self._told.get(key), self._rows.get(key)
-        if lanes is None:
-            return News(told.incident, over=True) if told and not told.over else None
-        if told and (not told.over or told.begun / 1000 + self._quiet > now):
-            return None
-        return News(min(lanes.values(), key=lambda incident: incident.since), over=False)
+        if lanes is None and told and not told.over:
+            return News(told.incident, over=True)
+        if lanes is not None and (told is None or (told.over and told.begun / 1000 + self._quiet <= now)):
+            return News(min(lanes.values(), key=lambda incident: incident.since), over=False)
+        if told and told.waiting and key not in self._handed:
+            return News(told.incident, over=told.over, to=frozenset(told.waiting))
+        return None
+
+
+def _age(told: Told) -> tuple[int, bool, int]:
+    """Greater for what was told later."""
+    return told.begun, told.over, -len(told.waiting)

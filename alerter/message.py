@@ -6,7 +6,7 @@ Pure. Everything that came from a letter was cut down and masked by summary.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from alerter.incidents import News
@@ -26,11 +26,17 @@ _LATEST = 253_402_300_799_000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a channel sends: plain text, the title in one line."""
+    """What a channel sends: plain text, the title in one line.
+
+    over   whether all of it is over
+    about  the name of the one incident or group it is about, empty if it may be about several
+    """
 
     title: str
     body: str
     critical: bool
+    over: bool = False
+    about: str = ""
 
 
 def message(alert: Alert) -> Message:
@@ -42,7 +48,15 @@ def message(alert: Alert) -> Message:
         parts.append(f"And {_letters(_total(rest))} in {len(rest)} more groups.")
     if ordered:
         parts.append(_NEXT)
-    return Message(_headline(alert.news, ordered), "\n\n".join(parts), alert.critical)
+    return Message(_headline(alert.news, ordered), "\n\n".join(parts), alert.critical, alert.over)
+
+
+def messages(alert: Alert) -> list[Message]:
+    """The alert in words, one message for each incident and group: for services that keep each until it is over."""
+    return [
+        *(replace(message(Alert((), (news,))), about=news.about) for news in alert.news),
+        *(replace(message(Alert((found,))), about=found.key.name) for found in alert.summaries),
+    ]
 
 
 def _headline(news: Sequence[News], summaries: list[Summary]) -> str:

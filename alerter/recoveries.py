@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from alerter.group_told import GroupTold
+from alerter.group_told import GroupTold, joined
 from alerter.incidents import News
 from alerter.ledger import Ledger
 from alerter.summary import GroupKey
@@ -23,9 +23,13 @@ MOST_REMEMBERED = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A group that has nothing open any more."""
+    """A group that has nothing open any more.
+
+    to  the channels that have yet to tell it, since the others did; None: all
+    """
 
     told: GroupTold
+    to: frozenset[str] | None = None
 
     @property
     def news(self) -> News:
@@ -33,7 +37,8 @@ class Recovery:
         told = self.told
         name = f"{told.type}, {told.provider}: {told.error.rpartition('.')[2]}"
         since = max(int(told.told_at * 1000), 0)
-        return News(Incident(kind="letters_group", subject=name[:200], since=since), over=True)
+        ended = Incident(kind="letters_group", subject=name[:200], since=since)
+        return News(ended, over=True, to=self.to, name=told.group.name)
 
 
 class Recoveries:
@@ -48,15 +53,8 @@ class Recoveries:
 
     def remember(self, record: GroupTold) -> None:
         """Take a record of what was told."""
-        before = self._told.get(record.group)
-        if before is not None:
-            # Our own records come back to us, maybe after we told more.
-            if (record.told_at, record.over) < (before.told_at, before.over):
-                return
-            covered = {p: max(before.covered.get(p, 0), o) for p, o in record.covered.items()}
-            record = msgspec.structs.replace(record, covered=before.covered | covered)
-        self._told.pop(record.group, None)
-        self._told[record.group] = record
+        # Our own records come back to us, maybe after we told more.
+        self._told[record.group] = joined(self._told.pop(record.group, None), record)
         while len(self._told) > MOST_REMEMBERED:
             del self._told[next(iter(self._told))]
 
@@ -69,17 +67,24 @@ class Recoveries:
         }
         self._quiet_since = quiet
         ready = [key for key, since in quiet.items() if now - since >= self._settle and key not in self._on_their_way]
-        self._on_their_way.update(ready)
-        return [Recovery(self._told[key]) for key in ready]
+        missed = [key for key, record in self._told.items() if record.over_behind and key not in self._on_their_way]
+        self._on_their_way.update(ready, missed)
+        return [Recovery(self._told[key]) for key in ready] + [
+            Recovery(self._told[key], frozenset(self._told[key].over_behind)) for key in missed
+        ]
 
-    def told(self, recovery: Recovery) -> GroupTold | None:
-        """People were told; the record to write, None if more was told of the group meanwhile."""
+    def told(self, recovery: Recovery, waiting: Collection[str] = ()) -> GroupTold | None:
+        """A channel told people; the record to write, None if more was told of the group meanwhile.
+
+        waiting  the channels that have yet to take it
+        """
         key = recovery.told.group
-        self._on_their_way.discard(key)
+        if not waiting:
+            self._on_their_way.discard(key)
         latest = self._told.get(key)
         if latest is None or latest.told_at > recovery.told.told_at:
             return None
-        self._told[key] = over = msgspec.structs.replace(latest, over=True)
+        self._told[key] = over = msgspec.structs.replace(latest, over=True, over_behind=sorted(waiting))
         return over
 
     def unsent(self, recovery: Recovery) -> None:

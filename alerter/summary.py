@@ -38,6 +38,11 @@ class GroupKey:
         """Whether it is told at once."""
         return self.type in CRITICAL
 
+    @property
+    def name(self) -> str:
+        """Its name in records and at services that keep incidents."""
+        return f"{self.type}/{self.provider}/{self.error}"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -87,15 +92,26 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alert:
-    """What one message tells. Compared by identity: two alerts may say the same and both must go out."""
+    """What one message tells. Compared by identity: two alerts may say the same and both must go out.
+
+    to  the channels that have yet to tell it, since the others did; None: all
+    at  when it was handed out, seconds since the epoch
+    """
 
     summaries: tuple[Summary, ...]
     news: tuple[News, ...] = ()
+    to: frozenset[str] | None = None
+    at: float = 0.0
 
     @property
     def critical(self) -> bool:
         """Whether anything in it is told at once."""
         return any(summary.key.critical for summary in self.summaries) or not all(news.over for news in self.news)
+
+    @property
+    def over(self) -> bool:
+        """Whether all that it tells is over."""
+        return not self.summaries and all(news.over for news in self.news)
 
 
 def key_of(letter: DeadLetter) -> GroupKey:

@@ -91,6 +91,7 @@ class Watch:
 
     async def note(self, record: GroupTold) -> None:
         """Write down what people were told of dead letters."""
+        self._grouping.remember(record)
         self._recoveries.remember(record)
         await self._write(record.key, group_told.encode(record))
 
@@ -168,18 +169,22 @@ class Watch:
             task.add_done_callback(self._telling.discard)
 
     async def _tell(self, news: News) -> None:
-        if not await self._channels.tell(Alert((), (news,))):
+        async def note(waiting: frozenset[str]) -> None:
+            if told := self._board.told(news, self._clock(), waiting):
+                await self._write(news.incident.key, incidents.encode(told))
+
+        if not await self._channels.tell(Alert((), (news,), news.to), note):
             log.error("no channel took an alert, nobody was told; trying again", incident=news.incident.kind)
             self._board.unsent(news)
-            return
-        await self._write(news.incident.key, incidents.encode(self._board.told(news, self._clock())))
 
     async def _tell_recovery(self, recovery: Recovery) -> None:
-        if not await self._channels.tell(Alert((), (recovery.news,))):
+        async def note(waiting: frozenset[str]) -> None:
+            if record := self._recoveries.told(recovery, waiting):
+                await self.note(record)
+
+        if not await self._channels.tell(Alert((), (recovery.news,), recovery.to), note):
             log.error("no channel took an alert, nobody was told; trying again", incident="letters_group")
             self._recoveries.unsent(recovery)
-        elif record := self._recoveries.told(recovery):
-            await self.note(record)
 
     async def _write(self, key: bytes, value: bytes) -> None:
         try:

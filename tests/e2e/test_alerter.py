@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import stamina
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from console import processes
 from console.local_kafka import LocalKafka
@@ -375,3 +375,40 @@ async def test_a_killed_alerter_repeats_no_letter_that_was_told_behind_one_that_
             await dead_letter(settings, "complaint")
             assert "complaint" in (await people.notification())["title"]
         assert people.took.empty()
+
+
+async def test_one_hung_channel_makes_no_other_repeat_its_alert_at_a_restart_and_is_told_then(
+    settings: Settings, tmp_path: Path
+) -> None:
+    down = Incident(kind="circuit_open", subject="crm", since=1_000, reason="OSError: away")
+    async with receiver() as good, receiver() as hung:
+        hung.answer.clear()
+        urls = f"{hung.url}?rto={SECONDS} {good.url}"
+        with alerter(settings, tmp_path, alert_urls=urls) as process:
+            await dead_letter(settings, "hard_bounce")
+            await incident(settings, down, [0])
+            titles = {(await good.notification())["title"] for _ in range(2)}
+            assert len(titles) == 2
+            await noted(settings, 2)
+            process.popen.kill()
+        hung.answer.set()
+        with alerter(settings, tmp_path, alert_urls=f"{good.url} {urls.split()[0]}"):
+            told: set[str] = set()
+            while not told >= titles:
+                told |= set((await hung.notification())["title"].replace("; ", "; postlog: ").split("; "))
+            await dead_letter(settings, "complaint")
+            assert "complaint" in (await good.notification())["title"]
+
+
+async def noted(settings: Settings, count: int) -> None:
+    """Until so many records of what was told are there."""
+    topic = kafka.topics_of(settings).alerts
+    places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+    consumer = AIOKafkaConsumer(**kafka.client_options(settings))
+    await consumer.start()
+    try:
+        async for attempt in until():
+            with attempt:
+                assert sum((await consumer.end_offsets(places)).values()) >= count
+    finally:
+        await consumer.stop()

@@ -7,13 +7,14 @@ import email
 import email.policy
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import structlog
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
-from alerter import channels
+from alerter import channels, services
 from alerter.channels import Channels
 from alerter.summary import Alert, Example, GroupKey, Place, Summary
 from console import processes
@@ -92,6 +93,43 @@ async def test_an_alert_went_out_when_one_channel_took_it_and_the_others_gave_up
         assert await asyncio.wait_for(to.tell(alert(1)), SECONDS)
 
 
+async def test_who_has_yet_to_take_an_alert_is_noted_as_soon_as_one_channel_took_it() -> None:
+    async with receiver() as good, receiver() as hung, running(f"{hung.url} {good.url}") as to:
+        hung.answer.clear()
+        notes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        telling = asyncio.ensure_future(to.tell(alert(1), notes.put))
+        (waiting,) = await asyncio.wait_for(notes.get(), SECONDS)
+        assert not telling.done()
+        # After a restart only the hung one is asked, wherever its URL stands by then.
+        async with running(f"{good.url} {hung.url}") as again:
+            await title(good)
+            missed = asyncio.ensure_future(again.tell(replace(alert(1), to=frozenset({waiting})), notes.put))
+            hung.answer.set()
+            assert await asyncio.wait_for(missed, SECONDS)
+            assert await asyncio.wait_for(notes.get(), SECONDS) == frozenset()
+        assert await asyncio.wait_for(telling, SECONDS)
+        assert good.took.empty()
+        assert good.came.qsize() == 1
+
+
+async def test_what_a_channel_missed_has_gone_out_once_its_url_is_there_no_more() -> None:
+    async with receiver() as good, running(good.url) as to:
+        notes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        assert await to.tell(replace(alert(1), to=frozenset({"gone"})), notes.put)
+        assert notes.get_nowait() == frozenset()
+        assert good.came.empty()
+
+
+def test_a_channel_is_known_by_its_place_and_not_by_its_secrets() -> None:
+    def identities(urls: str) -> list[str]:
+        return [service.identity for service in services.from_settings(environment.load({"ALERT_URLS": urls}))]
+
+    one, two = "json://ann:secret@one.example.com/a", "json://ann:secret@two.example.com/a"
+    assert identities(f"{one} {two}") == identities(f"{two} {one}")[::-1]
+    assert identities(one) == identities(one.replace("secret", "rotated"))
+    assert len(set(identities(f"{one} {two} {one}"))) == 3
+
+
 async def test_an_alert_that_no_channel_took_has_not_gone_out() -> None:
     async with receiver() as one, receiver() as two, running(f"{one.url} {two.url}", retry_seconds=0.01) as to:
         one.broken = two.broken = True
@@ -112,7 +150,7 @@ async def test_the_backlog_of_a_channel_is_bounded_and_the_oldest_alert_is_given
 
 
 async def test_a_channel_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(services, "SEND_SECONDS", 0.05)
     async with receiver() as good, receiver() as hung:
         hung.answer.clear()
         slow = " ".join(f"{hung.url}?rto={SECONDS}" for _ in range(40))

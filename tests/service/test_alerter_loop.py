@@ -14,12 +14,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 from prometheus_client import REGISTRY
 
-from alerter import app
+from alerter import app, channels
 from alerter.app import Alerter
-from alerter.channels import Channel, Channels
 from alerter.group_told import GroupTold
 from alerter.grouping import Grouping, Policy
 from alerter.message import Message
+from alerter.services import Service
 from pipeline import contract, deadletter
 from pipeline.errors import NoRecipient
 
@@ -144,7 +144,7 @@ class Running:
 @asynccontextmanager
 async def running(policy: Policy = CALM, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Running]:
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
-    to = Channels([Channel("1", "memory", place.send, 0.01)])
+    to = channels.over([Service("1", "memory", place.send)], 0.01)
     alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted)
     task = asyncio.ensure_future(alerter.run(TOPIC, stop))
     try:
@@ -276,7 +276,7 @@ async def test_letters_are_told_again_where_the_log_has_lost_its_end(capsys: pyt
 
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     consumer.positions[ONE] = 5
-    to = Channels([Channel("1", "memory", place.send, 0.01)])
+    to = channels.over([Service("1", "memory", place.send)], 0.01)
     task = asyncio.ensure_future(Alerter(consumer, rules, to, time.monotonic, note).run(TOPIC, stop))
     try:
         consumer.produce("hard_bounce")

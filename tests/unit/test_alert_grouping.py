@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -373,9 +375,9 @@ def restarted(log: dict[bytes, bytes]) -> Grouping:
     return rules
 
 
-def told(rules: Grouping, alert: Alert, log: dict[bytes, bytes]) -> None:
-    """The alert went out, and its records are written."""
-    for record in rules.told(alert):
+def told(rules: Grouping, alert: Alert, log: dict[bytes, bytes], waiting: Collection[str] = ()) -> None:
+    """A channel told the alert, and these have yet to; its records are written."""
+    for record in rules.told(alert, frozenset(waiting)):
         log[record.key] = group_told.encode(record)
 
 
@@ -464,3 +466,122 @@ def test_letters_in_the_place_of_lost_ones_are_told_once_it_is_known_that_the_lo
     rules.add(letter(), place(6), START + 1)
     rules.add(letter(), place(3, partition=1), START + 1)
     assert rules.untold_letters == 1
+
+
+def test_a_channel_that_missed_letters_is_told_them_after_a_restart_and_the_others_are_not() -> None:
+    rules, log = Grouping(POLICY), dict[bytes, bytes]()
+    rules.add(letter(), place(0), START)
+    (alert,) = rules.due(START)
+    told(rules, alert, log, waiting={"hung"})
+    assert rules.committable({0: 1}) == {0: 0}
+
+    rules = restarted(log)
+    rules.add(letter(), place(0), START + 1)
+    (missed,) = rules.due(START + 1)
+    assert (missed.to, counts([missed])) == (frozenset({"hung"}), [[1]])
+    told(rules, missed, log)
+    assert rules.committable({0: 1}) == {0: 1}
+
+    rules = restarted(log)
+    rules.add(letter(), place(0), START + 2)
+    assert rules.untold_letters == 0
+    rules.add(letter(), place(1), START + 3)
+    assert rules.due(START + POLICY.despam - 1) == []  # The quiet time since all others were told goes on.
+
+
+def test_channels_that_missed_different_letters_are_told_each_its_own() -> None:
+    rules, log = Grouping(POLICY), dict[bytes, bytes]()
+    rules.add(letter(), place(0), START)
+    (first,) = rules.due(START)
+    told(rules, first, log, waiting={"a"})
+    rules.add(letter(), place(1), START + 1)
+    (second,) = rules.due(START + POLICY.despam)
+    told(rules, second, log, waiting={"a", "b"})
+
+    rules = restarted(log)
+    for offset in (0, 1):
+        rules.add(letter(), place(offset), START)
+    missed = {alert.to: counts([alert]) for alert in rules.due(START + POLICY.despam + 1)}
+    assert missed == {frozenset({"a"}): [[1]], frozenset({"a", "b"}): [[1]]}
+
+
+def test_an_end_that_was_told_meanwhile_stays_told_when_a_slow_channel_takes_the_beginning() -> None:
+    rules, log = Grouping(POLICY), dict[bytes, bytes]()
+    rules.add(letter(), place(0), START)
+    (alert,) = rules.due(START)
+    told(rules, alert, log, waiting={"slow"})
+    (key,) = log
+    over = msgspec.structs.replace(group_told.decode(log[key]), over=True)
+    rules.remember(over)
+    told(rules, alert, log)
+    assert group_told.decode(log[key]).over
+
+
+CHANNELS = frozenset({"a", "b", "c"})
+
+
+@dataclass
+class Restarting:
+    """An alerter and its channels: what one takes is noted; what it has not taken is lost with the process."""
+
+    rules: Grouping = field(default_factory=lambda: Grouping(POLICY))
+    log: dict[bytes, bytes] = field(default_factory=dict)
+    topic: dict[int, list[str]] = field(default_factory=lambda: {0: [], 1: []})
+    flying: list[tuple[Alert, set[str]]] = field(default_factory=list)
+    heard: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        return {partition: len(kinds) for partition, kinds in self.topic.items()}
+
+    def send(self, now: float) -> None:
+        self.flying += [(alert, set(alert.to or CHANNELS)) for alert in self.rules.due(now)]
+
+    def take(self, channel: str) -> None:
+        for alert, waiting in self.flying:
+            if channel in waiting:
+                self.heard[channel] += sum(summary.count for summary in alert.summaries)
+                waiting.discard(channel)
+                told(self.rules, alert, self.log, waiting)
+        self.flying = [(alert, waiting) for alert, waiting in self.flying if waiting]
+
+    def restart(self, now: float) -> None:
+        committed = self.rules.committable(self.ends)
+        self.rules, self.flying = restarted(self.log), []
+        for partition, kinds in self.topic.items():
+            for offset in range(committed[partition], len(kinds)):
+                self.rules.add(letter(kinds[offset]), place(offset, partition), now)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["hard_bounce", "complaint", "opened"]),
+            st.integers(0, 1),
+            st.sampled_from(["takes", "takes", "waits", "restart"]),
+            st.sampled_from(sorted(CHANNELS)),
+            st.sampled_from([0.0, 1.0, 100.0, 400.0]),
+        ),
+        max_size=30,
+    )
+)
+def test_every_channel_tells_every_letter_once_whichever_hangs_and_whenever_the_alerter_restarts(
+    steps: list[tuple[str, int, str, str, float]],
+) -> None:
+    found, now = Restarting(), START
+    for kind, partition, what, channel, pause in steps:
+        now += pause
+        found.topic[partition].append(kind)
+        found.rules.add(letter(kind), place(len(found.topic[partition]) - 1, partition), now)
+        found.send(now)
+        if what == "takes":
+            found.take(channel)
+        elif what == "restart":
+            found.restart(now)
+    while found.flying or found.rules.untold_letters:
+        now += 400
+        found.send(now)
+        for channel in CHANNELS:
+            found.take(channel)
+    assert {channel: found.heard[channel] for channel in CHANNELS} == dict.fromkeys(CHANNELS, len(steps))
+    assert found.rules.committable(found.ends) == found.ends

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,13 @@ def told(found: Board, now: float) -> list[tuple[str, bool]]:
     for news in due:
         found.told(news, now)
     return [(news.incident.subject, news.over) for news in due]
+
+
+def noted(found: Board, news: News, now: float, waiting: Collection[str] = ()) -> bytes:
+    """A channel told it, and these have yet to; the record of that."""
+    record = found.told(news, now, waiting)
+    assert record is not None
+    return alerts.encode(record)
 
 
 def test_one_in_many_lanes_is_told_once_and_is_over_with_the_last_of_them() -> None:
@@ -87,7 +96,7 @@ def test_after_a_restart_at_any_moment_nothing_is_told_twice_and_no_end_is_missi
                 found.note(number, DOWN.key, row)
             found.remember(DOWN.key, log)
         for news in found.due(now + 1.0):
-            log = alerts.encode(found.told(news, now + 1.0))
+            log = noted(found, news, now + 1.0)
             heard.append(news.over)
         assert heard == [bool(n % 2) for n in range(len(heard))]  # begun, over, begun, over, …
         assert bool(len(heard) % 2) == any(rows.values())
@@ -96,10 +105,10 @@ def test_after_a_restart_at_any_moment_nothing_is_told_twice_and_no_end_is_missi
 def test_our_own_records_that_come_back_late_change_nothing() -> None:
     found = board(0)
     (began,) = found.due(1.0)
-    first = alerts.encode(found.told(began, 1.0))
+    first = noted(found, began, 1.0)
     found.note(0, DOWN.key, None)
     (over,) = found.due(2.0)
-    second = alerts.encode(found.told(over, 2.0))
+    second = noted(found, over, 2.0)
     for record in (first, second):
         found.remember(DOWN.key, record)
         assert found.due(3.0) == []
@@ -128,3 +137,51 @@ def test_the_end_is_told_calmly_and_several_make_one_message() -> None:
     both = message(coalesce([over, Alert((), (News(STOPPED, over=False),))]))
     assert both.title == "postlog: handler crm answers again; a processor stopped itself (rejections)"
     assert both.critical
+
+
+def test_a_channel_that_took_it_is_not_told_again_for_one_that_did_not_and_that_one_is() -> None:
+    found = board(0)
+    (began,) = found.due(1.0)
+    log = noted(found, began, 1.0, waiting={"hung"})
+    assert found.due(2.0) == []  # It is on its way there.
+    again = board(0)
+    again.remember(DOWN.key, log)
+    (missed,) = again.due(3.0)
+    assert (missed.over, missed.to) == (False, frozenset({"hung"}))
+    log = noted(again, missed, 3.0)
+    assert alerts.decode(log).begun == 1_000
+    last = board(0)
+    last.remember(DOWN.key, log)
+    assert last.due(4.0) == []
+
+
+def test_the_end_does_not_wait_for_a_channel_that_has_yet_to_tell_the_beginning() -> None:
+    found = board(0)
+    (began,) = found.due(1.0)
+    noted(found, began, 1.0, waiting={"hung"})
+    found.note(0, DOWN.key, None)
+    (over,) = found.due(2.0)
+    assert (over.over, over.to) == (True, None)
+    log = noted(found, over, 2.0, waiting={"hung"})
+    assert found.told(began, 3.0) is None  # The hung one tells the beginning: the record of the end stays.
+    again = Board(QUIET)
+    again.remember(DOWN.key, log)
+    (missed,) = again.due(4.0)
+    assert (missed.over, missed.to) == (True, frozenset({"hung"}))
+
+
+def test_a_record_of_a_former_release_says_that_all_channels_told_it() -> None:
+    told = Board(QUIET)
+    told.remember(DOWN.key, b'{"v":1,"incident":' + incidents.encode(DOWN) + b',"begun":1000,"over":true}')
+    assert told.due(2.0) == []
+
+
+def test_a_record_that_fewer_channels_miss_is_the_later_one() -> None:
+    found = board(0)
+    (began,) = found.due(1.0)
+    records = [noted(found, began, 1.0, waiting) for waiting in ({"a", "b"}, {"b"}, ())]
+    for order in (records, records[::-1]):
+        again = board(0)
+        for record in order:
+            again.remember(DOWN.key, record)
+        assert again.due(2.0) == []

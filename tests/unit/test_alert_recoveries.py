@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from alerter.group_told import GroupTold, decode, encode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerter.group_told import GroupTold, decode, encode, joined
 from alerter.ledger import Ledger
 from alerter.message import message
 from alerter.recoveries import Recoveries
@@ -113,3 +116,60 @@ def test_a_restart_repeats_no_end_and_older_records_change_nothing() -> None:
     assert again.due(ledger, 2) == []
     again.remember(told(at=2.0))
     assert len(again.due(ledger, 3)) == 1
+
+
+def test_a_channel_that_missed_the_end_tells_it_after_a_restart_and_the_others_do_not() -> None:
+    ledger, recoveries = with_letters(7), Recoveries(0)
+    ledger.note("3-7", did("discarded", "3-7", Place(0, 7)))
+    recoveries.remember(told())
+    (recovery,) = recoveries.due(ledger, 1)
+    record = recoveries.told(recovery, {"hung"})
+    assert record is not None
+    assert recoveries.due(ledger, 2) == []  # It is on its way there.
+    again = Recoveries(0)
+    again.remember(decode(encode(record)))
+    (missed,) = again.due(ledger, 3)
+    assert (missed.to, missed.news.to) == (frozenset({"hung"}), frozenset({"hung"}))
+    done = again.told(missed)
+    assert done is not None
+    assert (done.over, done.over_behind) == (True, [])
+    assert again.due(ledger, 4) == []
+
+
+def test_the_end_is_about_what_the_beginning_was_about() -> None:
+    ledger, recoveries = with_letters(7), Recoveries(0)
+    ledger.note("3-7", did("discarded", "3-7", Place(0, 7)))
+    recoveries.remember(told())
+    (recovery,) = recoveries.due(ledger, 1)
+    assert recovery.news.about == KEY.name
+
+
+RECORDS = st.builds(
+    GroupTold,
+    error=st.just("e"),
+    type=st.just("opened"),
+    provider=st.just("p"),
+    told_at=st.sampled_from([1.0, 2.0]),
+    quiet_until=st.just(0.0),
+    covered=st.dictionaries(st.integers(0, 1), st.integers(1, 5)),
+    over=st.booleans(),
+    behind=st.dictionaries(st.sampled_from("ab"), st.dictionaries(st.integers(0, 1), st.integers(1, 5))),
+)
+
+
+@given(RECORDS, RECORDS, RECORDS)
+def test_records_join_to_the_same_in_any_order_and_however_often(
+    one: GroupTold, two: GroupTold, three: GroupTold
+) -> None:
+    def what(told: GroupTold) -> tuple[object, ...]:
+        return told.told_at, told.over, told.covered, told.reached("a"), told.reached("b"), told.reached("c")
+
+    assert what(joined(one, two)) == what(joined(two, one))
+    assert what(joined(joined(one, two), three)) == what(joined(one, joined(two, three)))
+    assert what(joined(joined(one, two), two)) == what(joined(one, two))
+
+
+def test_a_record_of_a_former_release_says_that_all_channels_told_it() -> None:
+    value = b'{"v":1,"error":"e","type":"opened","provider":"p","told_at":1.0,"quiet_until":2.0,"covered":{"0":8}}'
+    assert decode(value).reached("any") == {0: 8}
+    assert decode(value).missed_by(0, 7) == frozenset()
