@@ -3,8 +3,8 @@
 A shell over aiokafka: redrives.py says what a letter becomes, letters.py whether it may. A letter is sent first and
 noted once Kafka has acknowledged it. If we die between the two, it stays open and is sent a second time, which is
 harmless: a record carries the place of its first, so the processor takes both for that one; the events of a
-delivery carry the provider's ids, so the second ones are duplicates. The other order could lose a letter that says it
-was sent.
+delivery carry the provider's ids or are known by their bytes, so the second ones are duplicates. The other order
+could lose a letter that says it was sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from console import dead_letters, redrives
 from console.letters import Index, Letter, Refused, may_redrive
-from console.redrives import Sending
+from console.redrives import Again
 from pipeline import contract, kafka, letters, security
 from pipeline.errors import LetterRefused, PostlogError
 from pipeline.letters import Action, LetterState
@@ -91,7 +91,7 @@ class Redrive:
         self._topics = topics
         self._index = index
         self._order = order
-        self._unnoted: list[tuple[Letter, list[asyncio.Future[object]]]] = []
+        self._unnoted: list[tuple[Letter, str, list[asyncio.Future[object]]]] = []
         self._noted_at = time.monotonic()
         self._next_at = 0.0
 
@@ -123,22 +123,22 @@ class Redrive:
             self.outcome.refused.append(Refused(letter.id, reason))
         return reason is None
 
-    async def _send(self, letter: Letter, made: list[Sending]) -> None:
-        self.outcome.records += len(made)
+    async def _send(self, letter: Letter, made: Again) -> None:
+        self.outcome.records += len(made.records)
         if self._order.dry_run:
-            self.outcome.sent.append(letter)
+            self._done(letter, made.left)
             return
         await self._pace()
         name = self._topics.events.name
         try:
             futures = [
                 await self._sender.send(name, key=r.key, value=r.value, headers=r.headers, partition=r.partition)
-                for r in made
+                for r in made.records
             ]
         except KafkaError as error:
             await self._note()
             raise self._stopped(error) from None
-        self._unnoted.append((letter, futures))
+        self._unnoted.append((letter, made.left, futures))
         if len(self._unnoted) >= MOST_UNNOTED or time.monotonic() - self._noted_at >= LONGEST_UNNOTED:
             await self._note()
 
@@ -154,18 +154,26 @@ class Redrive:
     async def _note(self) -> None:
         """Await the acknowledgements, and note the letters that have theirs."""
         unnoted, self._unnoted = self._unnoted, []
-        answers = [await asyncio.gather(*futures, return_exceptions=True) for _, futures in unnoted]
+        answers = [await asyncio.gather(*futures, return_exceptions=True) for _, _, futures in unnoted]
         failed = [error for answer in answers for error in answer if isinstance(error, BaseException)]
         sent = [
-            letter
-            for (letter, _), answer in zip(unnoted, answers, strict=True)
+            (letter, left)
+            for (letter, left, _), answer in zip(unnoted, answers, strict=True)
             if not any(isinstance(each, BaseException) for each in answer)
         ]
-        await note(self._sender, self._topics, [self._state(letter) for letter in sent])
-        self.outcome.sent += sent
+        # What is left of a letter stays in it, so that one stays open.
+        await note(self._sender, self._topics, [self._state(letter) for letter, left in sent if not left])
+        for letter, left in sent:
+            self._done(letter, left)
         self._noted_at = time.monotonic()
         if failed:
             raise self._stopped(failed[0])
+
+    def _done(self, letter: Letter, left: str) -> None:
+        if left:
+            self.outcome.refused.append(Refused(letter.id, left))
+        else:
+            self.outcome.sent.append(letter)
 
     def _state(self, letter: Letter) -> LetterState:
         now = int(time.time() * 1000)

@@ -7,9 +7,11 @@ the provider's reader of today; its events carry the provider's ids, so what arr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingress import accept
+from ingress.accept import Outgoing
 from ingress.delivery import Delivery
 from ingress.providers import PROVIDERS
 from pipeline import contract, deadletter
@@ -29,8 +31,19 @@ class Sending:
     headers: Headers
 
 
-def again(record: Record, *, events: Topic, redrives: int, fresh_trace: str) -> list[Sending]:
-    """The records that this dead letter becomes.
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a letter becomes.
+
+    left  why a part of it cannot be sent, so that the letter stays open; empty if all of it is sent
+    """
+
+    records: list[Sending]
+    left: str = ""
+
+
+def again(record: Record, *, events: Topic, redrives: int, fresh_trace: str) -> Again:
+    """The records that this dead letter becomes; a delivery becomes one for each of its events, however many.
 
     record       the letter's latest failure
     redrives     how often it was sent round, this time included
@@ -42,7 +55,7 @@ def again(record: Record, *, events: Topic, redrives: int, fresh_trace: str) -> 
     if letter.origin is None:
         return _read_again(record, letter, events, fresh_trace)
     source = events.name if letter.source is None else letter.source.topic
-    return [_as_it_was(record, source, letter.origin, events, redrives)]
+    return Again([_as_it_was(record, source, letter.origin, events, redrives)])
 
 
 def _as_it_was(record: Record, source: str, origin: tuple[int, Position], events: Topic, redrives: int) -> Sending:
@@ -57,31 +70,48 @@ def _as_it_was(record: Record, source: str, origin: tuple[int, Position], events
     return Sending(partition, record.key, record.value, headers)
 
 
-def _read_again(record: Record, letter: DeadLetter, events: Topic, fresh_trace: str) -> list[Sending]:
+def _read_again(record: Record, letter: DeadLetter, events: Topic, fresh_trace: str) -> Again:
     provider = PROVIDERS.get(letter.provider)
     if provider is None:
         raise LetterRefused(f"this postlog has no reader for the provider {letter.provider!r}")
     outgoing = accept.records(
         provider, _delivery(record, letter), fresh_trace=fresh_trace, arrived_at=max(record.timestamp, 0)
     )
-    for made in outgoing:
-        if made.topic != "events":
-            message = deadletter.read(_Made(record.offset, record.timestamp, None, None, made.headers)).message
-            raise LetterRefused(f"it is still unreadable: {message}; correct the reader, or discard it")
-    if not outgoing:
-        raise LetterRefused("it is readable now and tells of no event: discard it")
+    readable = [made for made in outgoing if made.topic == "events"]
+    left = _left(record, [made for made in outgoing if made.topic != "events"], len(outgoing))
+    if not readable:
+        raise LetterRefused(left or "it is readable now and tells of no event: discard it")
     # Of the partitions that topics.yaml counts: the cluster may have more, which nobody reads.
-    return [
-        Sending(contract.partition_of(made.key or b"", events.partitions), made.key, made.value, made.headers)
-        for made in outgoing
-    ]
+    return Again(
+        [
+            Sending(contract.partition_of(made.key or b"", events.partitions), made.key, made.value, made.headers)
+            for made in readable
+        ],
+        left,
+    )
+
+
+def _left(record: Record, unreadable: Sequence[Outgoing], events: int) -> str:
+    """Why some or all of a delivery's events stay in their letter; empty if none does."""
+    if not unreadable:
+        return ""
+    first = _Made(record.offset, record.timestamp, None, None, unreadable[0].headers)
+    message = deadletter.read(first).message
+    if len(unreadable) == events:
+        return f"it is still unreadable: {message}; correct the reader, or discard it"
+    return (
+        f"{len(unreadable):,} of its {events:,} events are still unreadable, the first: {message}; "
+        "the others are sent. Correct the reader, or discard it"
+    )
 
 
 def _delivery(record: Record, letter: DeadLetter) -> Delivery:
     found = dict(record.headers)
     kept = {"content-type": deadletter.CONTENT_TYPE, contract.HEADER_TRACE: contract.HEADER_TRACE}
     headers = {name: found[header].decode(errors="replace") for name, header in kept.items() if header in found}
-    return Delivery("POST", headers, record.value or b"", received_at=letter.first_failure)
+    body = record.value or b""
+    # All its events, however many: each takes a byte at least.
+    return Delivery("POST", headers, body, received_at=letter.first_failure, most_events=len(body))
 
 
 @dataclass(frozen=True, slots=True)

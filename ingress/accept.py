@@ -1,13 +1,13 @@
 """What a delivery becomes: records for Kafka, or a refusal.
 
 Pure. Every event of an authentic delivery becomes exactly one record, an event or a dead letter, so 200 can mean
-that all of it is kept.
+that all of it is kept. One that tells of no events becomes none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -17,9 +17,12 @@ from ingress.delivery import Delivery, Garbled, Told
 from ingress.providers import Provider
 from pipeline import contract, deadletter
 from pipeline.contract import LONGEST_TEXT, Event, EventType
-from pipeline.errors import Unreadable
+from pipeline.errors import TooManyEvents, Unreadable
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+#: Records of one delivery that wait for Kafka at once.
+PART = 2_500
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -35,11 +38,13 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 def records(
     provider: Provider, delivery: Delivery, *, fresh_trace: str, arrived_at: int | UnsetType = UNSET
 ) -> list[Outgoing]:
-    """The records of an authentic delivery. Total: what cannot be understood becomes a dead letter.
+    """The records of an authentic delivery. What cannot be understood becomes a dead letter.
 
     fresh_trace  the traceparent to use if the delivery brings none that is well formed
     arrived_at   when the log took the delivery as a dead letter, in ms; UNSET if it comes for the first time. A fact
                  that is read late must not count as newer than it was
+
+    Raises TooManyEvents, and nothing else.
     """
     given = delivery.headers.get(contract.HEADER_TRACE, "")
     trace = given if _TRACEPARENT.fullmatch(given) else fresh_trace
@@ -48,10 +53,18 @@ def records(
         told = provider.read(delivery)
     except Unreadable as error:
         told = [Garbled(error, delivery.body)]
+    except TooManyEvents:
+        raise
     except Exception as error:
         # A bug in a reader must not lose the delivery, nor make the provider send it for ever.
         told = [Garbled(Unreadable(f"the reader failed: {error!r}"), delivery.body)]
     return [_outgoing(provider, delivery, item, trace, arrived_at) for item in told]
+
+
+def parts(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    """The records of a delivery in parts of PART, in order: one that has many must not fill what others wait for."""
+    for start in range(0, len(records), PART):
+        yield records[start : start + PART]
 
 
 def _outgoing(

@@ -26,7 +26,7 @@ from ingress.providers import PROVIDERS, Provider
 from ingress.sources import Sources
 from pipeline import access, contract, kafka, ready, secrets, service
 from pipeline.access import Access
-from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery
+from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery, TooManyEvents
 from pipeline.logs import Sparing
 from pipeline.ready import Ready
 from pipeline.secrets import Secrets
@@ -37,7 +37,7 @@ from pipeline.topics import Topics
 log = structlog.get_logger(__name__)
 
 #: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
-REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off", "retry"})
+REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_many", "too_slow", "broken_off", "retry"})
 #: Those of them that say nothing for the sender.
 UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off"})
 #: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
@@ -237,9 +237,13 @@ class Ingress:
 
     async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
         """Write an authentic delivery to the log, then say so."""
-        records = accept.records(provider, delivery, fresh_trace=contract.traceparent(randbytes(24)))
         try:
-            await self._log.append(records)
+            records = accept.records(provider, delivery, fresh_trace=contract.traceparent(randbytes(24)))
+            for part in accept.parts(records):
+                await self._log.append(part)
+        except TooManyEvents:
+            most = f"More than {delivery.most_events} events in one delivery"
+            return "too_many", _error(provider.answers.too_large, most)
         except KafkaUnavailable as error:
             log.debug("asked the sender to try again", provider=provider.name, reason=str(error))
             reply = _error(provider.answers.try_again, "Try again later", {"Retry-After": RETRY_AFTER})

@@ -11,6 +11,10 @@ import msgspec
 
 from pipeline.errors import Unreadable
 
+#: Events that are taken from one delivery: more bounces than fit into a body of 1 MiB, since the shortest that names
+#: somebody has about 48 bytes. An array of zeros could else be half a million dead letters.
+MOST_EVENTS = 25_000
+
 
 class Delivery(msgspec.Struct, frozen=True):
     """One HTTP request of a provider.
@@ -19,6 +23,7 @@ class Delivery(msgspec.Struct, frozen=True):
     query        of the URL, first value of each name
     body         the raw bytes: what signatures are made of
     received_at  when the body was complete, ms since the epoch
+    most_events  that a reader takes from it
     """
 
     method: str
@@ -26,6 +31,7 @@ class Delivery(msgspec.Struct, frozen=True):
     body: bytes
     received_at: int
     query: Mapping[str, str] = {}
+    most_events: int = MOST_EVENTS
 
     @property
     def content_type(self) -> str:

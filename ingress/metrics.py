@@ -10,7 +10,17 @@ DELIVERIES = Counter(
     ["provider", "outcome"],
 )
 #: Every outcome there is: each shows 0 from the start, so that the first one is an increase.
-OUTCOMES = ("accepted", "handshake", "bad_signature", "stale", "too_large", "too_slow", "broken_off", "retry")
+OUTCOMES = (
+    "accepted",
+    "handshake",
+    "bad_signature",
+    "stale",
+    "too_large",
+    "too_many",
+    "too_slow",
+    "broken_off",
+    "retry",
+)
 EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
 DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
 CONNECTIONS = Gauge("postlog_ingress_connections", "connections there are", multiprocess_mode="livesum")

@@ -44,6 +44,10 @@ class Unreadable(PostlogError):
     """Authentic, but not what the provider's reader understands. Dead letter and 200: a retry cannot mend it."""
 
 
+class TooManyEvents(PostlogError):
+    """Authentic, but one delivery of more events than are taken at once. Answer 413 before anything of it is kept."""
+
+
 class Undecodable(PostlogError):
     """A record on our own topic that the contract cannot decode. Dead letter."""
 

@@ -17,7 +17,8 @@ from pipeline.providers import TYPES
 
 #: (delivery, secrets, now in seconds since the epoch): returns, or raises BadSignature or StaleDelivery.
 Verify = Callable[[Delivery, Sequence[bytes], float], None]
-#: What the delivery tells, an item per event; raises Unreadable if nothing of it can be understood.
+#: What the delivery tells, an item per event, none for one that has no events; raises Unreadable if nothing of it can
+#: be understood, TooManyEvents if there are more of them than the delivery may have.
 Read = Callable[[Delivery], Sequence[Told | Garbled]]
 #: The answer to a request that only proves who we are, or None if this is a delivery. Called after verify.
 Handshake = Callable[[Delivery], Reply | None]

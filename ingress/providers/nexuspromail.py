@@ -1,7 +1,7 @@
 """NexusProMail: a JSON event per delivery or an array of them, signed over the raw body.
 
 Pure. Header `X-NexusProMail-Signature` is the lowercase hex HMAC-SHA256 of the body. An event is
-`{"id", "type", "created_at", "data": {"email", ...}}`; id and created_at may be missing.
+`{"id", "type", "created_at", "data": {"email", ...}}`; all but the type may be missing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import msgspec
 from ingress import signatures
 from ingress.delivery import Delivery, Garbled, Told
 from pipeline.contract import explain
-from pipeline.errors import Unreadable
+from pipeline.errors import TooManyEvents, Unreadable
+from pipeline.providers import TYPES
 
 SIGNATURE_HEADER = "X-NexusProMail-Signature"
-#: Events that are taken from one delivery: an array of a million zeros is one dead letter, and not a million of them.
-MOST_EVENTS = 10_000
+_TYPES = TYPES["nexuspromail"]
 
 
 class _Data(msgspec.Struct):
@@ -28,12 +28,21 @@ class _Data(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     type: str
-    data: _Data
+    data: _Data | None = None
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    created_at: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Other(msgspec.Struct):
+    """Of an event whose type no table knows: what it tells may have any shape."""
+
+    type: str
     id: msgspec.Raw = msgspec.Raw(b"null")
     created_at: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_other = msgspec.json.Decoder(_Other)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str).decode
 
@@ -44,18 +53,25 @@ def verify(delivery: Delivery, secrets: Sequence[bytes], now: float) -> None:
 
 
 def read(delivery: Delivery) -> list[Told | Garbled]:
-    """The events of a delivery, in its order; at least one. Raises Unreadable naming the field and the reason."""
+    """The events of a delivery, in its order; none for an empty array.
+
+    Raises Unreadable naming the field and the reason if none of its events can be read, TooManyEvents.
+    """
     # Some programs write a byte order mark at the start of a text; JSON does not know it.
     body = delivery.body.removeprefix(BOM_UTF8)
-    if body[:32].lstrip(b" \t\r\n")[:1] != b"[":
+    if body.lstrip(b" \t\r\n")[:1] != b"[":
         return [_told(body)]
     try:
         items = _items.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(explain(error)) from None
-    if not 0 < len(items) <= MOST_EVENTS:
-        raise Unreadable(f"value: an array of {len(items)} events, and not of 1 to {MOST_EVENTS}")
-    return [_told_or_garbled(bytes(item)) for item in items]
+    if len(items) > delivery.most_events:
+        raise TooManyEvents(f"an array of {len(items)} events, and one delivery may have {delivery.most_events}")
+    told = [_told_or_garbled(bytes(item)) for item in items]
+    # An array of thousands of zeros is one dead letter, and not thousands.
+    if told and isinstance(told[0], Garbled) and all(isinstance(each, Garbled) for each in told):
+        raise Unreadable(f"{told[0].error} (the first of {len(told)} events, of which none can be read)")
+    return told
 
 
 def _told_or_garbled(raw: bytes) -> Told | Garbled:
@@ -66,13 +82,28 @@ def _told_or_garbled(raw: bytes) -> Told | Garbled:
 
 
 def _told(raw: bytes) -> Told:
+    recipient: str | None = None
+    body: _Body | _Other
     try:
-        body = _decoder.decode(raw)
+        body = _known_or_other(raw)
         identity = _id(bytes(body.id))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(explain(error)) from None
+    if isinstance(body, _Body) and body.data is not None:
+        recipient = body.data.email
     occurred_at = _millis(bytes(body.created_at))
-    return Told(type=body.type, id=identity, recipient=body.data.email, occurred_at=occurred_at, raw=raw)
+    return Told(type=body.type, id=identity, recipient=recipient, occurred_at=occurred_at, raw=raw)
+
+
+def _known_or_other(raw: bytes) -> _Body | _Other:
+    try:
+        return _decoder.decode(raw)
+    except msgspec.ValidationError:
+        # What we do not know may look as it likes: it is kept and counted, like a `ping` that tells of nobody.
+        other = _other.decode(raw)
+        if other.type in _TYPES:
+            raise
+        return other
 
 
 def _id(given: bytes) -> str | None:

@@ -16,7 +16,7 @@ from ingress.delivery import Delivery
 from ingress.providers import PROVIDERS
 from lookup import progress
 from pipeline import contract, deadletter, incidents, letters, suppression
-from pipeline.errors import PostlogError, Undecodable
+from pipeline.errors import PostlogError, TooManyEvents, Undecodable
 from processor import bounds, calls
 from processor.decide import State, decide
 from tests.unit.records import NOON, FakeRecord
@@ -28,8 +28,11 @@ def delivery(data: bytes) -> None:
     """An authentic delivery becomes records that fit, and whose events the processor reads as they were written."""
     for provider in PROVIDERS.values():
         given = Delivery(method="POST", headers={"traceparent": _TRACE}, body=data, received_at=NOON)
-        made = accept.records(provider, given, fresh_trace=_TRACE)
-        assert made
+        try:
+            made = accept.records(provider, given, fresh_trace=_TRACE)
+        except TooManyEvents:
+            continue
+        assert made or b"".join(data.removeprefix(b"\xef\xbb\xbf").split()) == b"[]"
         for record in made:
             size = len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
             assert size <= len(data) + ENVELOPE_BYTES

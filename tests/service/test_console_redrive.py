@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaTimeoutError
 from console import dead_letters
 from console.letters import Index, Wanted, select
 from console.redrive import Order, Outcome, Redrive
-from pipeline import letters, topics
+from pipeline import contract, letters, topics
 from pipeline.deadletter import Source
-from pipeline.errors import PostlogError
+from pipeline.errors import PostlogError, Unreadable
 from pipeline.letters import Place
 from tests.unit.records import NOON, SOURCE, FakeRecord, letter
 
@@ -142,3 +142,16 @@ async def test_a_rate_spreads_the_letters_over_time(monkeypatch: pytest.MonkeyPa
     await run(monkeypatch, Producer(), parked(5), Order(who="me", rate=10))
     assert sum(waits[-1:]) == pytest.approx(0.4, abs=0.1)  # the clock stood still, so the last one waits for all
     assert len(waits) == 4
+
+
+async def test_a_letter_of_which_a_part_is_still_unreadable_is_sent_and_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    headers = [(contract.HEADER_PROVIDER, b"nexuspromail")]
+    one = b'{"id":"1","type":"opened","data":{"email":"a@x.io"}}'
+    array = letter(0, value=b"[" + one + b",7]", key=None, source=None, error=Unreadable("x"), headers=headers)
+    sender = Producer()
+    outcome = await run(monkeypatch, sender, [array], Order(who="me"))
+    assert (outcome.sent, outcome.records, sender.states) == ([], 1, {})
+    assert [line for line in sender.log if line.startswith("acknowledged")]
+    assert [refused.reason[:32] for refused in outcome.refused] == ["1 of its 2 events are still unre"]

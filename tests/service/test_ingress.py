@@ -13,9 +13,9 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
-from ingress.accept import Outgoing
+from ingress.accept import PART, Outgoing
 from ingress.app import Ingress
-from ingress.delivery import Delivery, Garbled, Reply, Told
+from ingress.delivery import MOST_EVENTS, Delivery, Garbled, Reply, Told
 from ingress.door import Door
 from ingress.providers import PROVIDERS, Answers, Provider
 from ingress.sources import Sources
@@ -35,6 +35,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
+        self.parts: list[int] = []
         self.away = False
         self.failed = asyncio.Event()
         self.gate = asyncio.Event()
@@ -56,6 +57,7 @@ class MemoryLog:
         self.waiting.set()
         await self.gate.wait()
         self.records += records
+        self.parts.append(len(records))
 
 
 def ingress(log: MemoryLog, settings: Settings, door: Door | None = None) -> Ingress:
@@ -151,6 +153,44 @@ async def test_a_compressed_body_is_taken_as_it_came() -> None:
         assert answer.status == 200
     await runner.cleanup()
     assert log.records[0].value == body
+
+
+def bounces(count: int) -> bytes:
+    return json.dumps([{"type": "bounced.hard", "data": {"email": f"{n}@x.io"}} for n in range(count)]).encode()
+
+
+async def test_thousands_of_bounces_in_one_delivery_are_all_kept_in_order_and_in_parts() -> None:
+    log, body = MemoryLog(), bounces(10_001)
+    async with serving(log) as client:
+        assert (await client.post(PATH, data=body, headers=signed(body))).status == 200
+    assert [record.key for record in log.records] == [b"%d@x.io" % number for number in range(10_001)]
+    assert max(log.parts) == PART
+
+
+async def test_more_events_than_are_taken_at_once_are_answered_413_and_nothing_is_kept() -> None:
+    log, body = MemoryLog(), b"[" + b"0," * MOST_EVENTS + b"0]"
+    async with serving(log, ingress_max_refusals=1) as client:
+        for _ in range(3):
+            answer = await client.post(PATH, data=body, headers=signed(body))
+            assert (answer.status, await answer.json()) == (413, {"error": "More than 25000 events in one delivery"})
+        assert log.records == []
+        # It was authentic, so its source is listened to.
+        assert (await client.post(PATH, data=BODY, headers=signed(BODY))).status == 200
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"type":"ping"}'])
+async def test_a_delivery_that_tells_of_nobody_is_answered_200_counted_and_no_dead_letter(body: bytes) -> None:
+    log = MemoryLog()
+    async with serving(log) as client:
+        before = _accepted(await (await client.get("/metrics")).text())
+        assert (await client.post(PATH, data=body, headers=signed(body))).status == 200
+        assert _accepted(await (await client.get("/metrics")).text()) == before + 1
+    assert {record.topic for record in log.records} <= {"events"}
+
+
+def _accepted(text: str) -> float:
+    name = 'postlog_ingress_deliveries_total{outcome="accepted",provider="nexuspromail"}'
+    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", PATH, 405), ("POST", "/webhooks/../x", 404)])

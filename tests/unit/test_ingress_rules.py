@@ -12,11 +12,12 @@ from multidict import CIMultiDict
 
 from ingress import accept, signatures
 from ingress.accept import Outgoing
-from ingress.delivery import Delivery
+from ingress.delivery import MOST_EVENTS, Delivery
 from ingress.providers import PROVIDERS, Provider
 from pipeline import contract, deadletter
 from pipeline.contract import EventType
-from pipeline.errors import BadSignature
+from pipeline.errors import BadSignature, TooManyEvents
+from pipeline.settings import Settings
 from tests.unit.records import NOON, FakeRecord
 
 NEXUS = PROVIDERS["nexuspromail"]
@@ -108,15 +109,47 @@ def test_an_array_of_events_becomes_a_record_for_each_in_order() -> None:
 
 
 def test_what_is_unreadable_in_an_array_is_a_dead_letter_and_the_rest_counts() -> None:
-    made = outgoing(b'[{"type": "opened", "data": {"email": "a@x.io"}}, 7, {"type": "opened"}]')
+    made = outgoing(b'[{"type": "opened", "data": {"email": "a@x.io"}}, 7, {"type": "opened", "data": []}]')
     assert [record.topic for record in made] == ["events", "dead_letters", "dead_letters"]
     assert made[1].value == b"7"
 
 
 @pytest.mark.parametrize("body", [b"[", b'[{"type": "opened"}', b"[" + b"0," * 10_000 + b"0]", b"[" * 100_000])
-def test_an_array_that_ends_early_or_is_too_long_is_one_dead_letter(body: bytes) -> None:
+def test_an_array_that_ends_early_or_of_which_nothing_can_be_read_is_one_dead_letter(body: bytes) -> None:
     (made,) = outgoing(body)
     assert (made.topic, made.value) == ("dead_letters", body)
+
+
+def test_more_events_than_are_taken_at_once_are_refused_as_a_whole() -> None:
+    with pytest.raises(TooManyEvents, match="25001 events, and one delivery may have 25000"):
+        outgoing(b"[" + b"0," * MOST_EVENTS + b"0]")
+
+
+def test_as_many_bounces_as_fit_into_a_body_are_not_too_many() -> None:
+    shortest = b'{"type":"bounced.hard","data":{"email":"a@b.c"}}'
+    assert Settings().ingress_max_body_bytes < MOST_EVENTS * (len(shortest) + 1)
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [ ]\n", b" " * 40 + b"[]", b"\xef\xbb\xbf[]"])
+def test_an_array_of_no_events_becomes_no_record(body: bytes) -> None:
+    assert outgoing(body) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"ping"}',
+        b'{"type":"ping","data":null}',
+        b'{"type":"ping","data":[]}',
+        b'{"type":"ping","data":"pong"}',
+        b'{"type":"ping","data":{"email":["a@x.io"]}}',
+        b'[{"type":"ping"}]',
+    ],
+)
+def test_a_word_that_no_table_has_is_an_event_that_names_nobody(body: bytes) -> None:
+    (made,) = outgoing(body)
+    event = contract.decode(made.value)
+    assert (made.topic, event.type, event.provider_type, event.email) == ("events", EventType.UNKNOWN, "ping", None)
 
 
 @pytest.mark.parametrize("identity", [{}, {"id": None}, {"id": ""}])
@@ -142,11 +175,10 @@ def test_an_event_without_usable_recipient_is_still_an_event(email: str | None) 
     [
         (b"", "value: "),
         (b"{", "value: "),
-        (b"[]", "value: "),
         (b'"text"', "value: "),
         (b"\xff\xff", "value: "),
         (b'{"id":"e","data":{"email":"a@x.io"}}', "value: "),
-        (b'{"id":"e","type":"opened"}', "value: "),
+        (b"[7, 8]", "value: "),
         (b'{"id":"e","type":null,"data":{"email":"a@x.io"}}', "type: "),
         (b'{"id":"e","type":"opened","data":{"email":["a@x.io"]}}', "data.email: "),
         (b'{"id":"e","type":"opened","data":[]}', "data: "),
@@ -165,7 +197,7 @@ def test_what_cannot_be_understood_becomes_a_dead_letter_with_field_and_reason(b
     assert dict(made.headers)["postlog-content-type"] == b"application/json"
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(max_size=300).filter(lambda body: body.strip() != b"[]"))
 def test_any_authentic_body_becomes_exactly_one_record(body: bytes) -> None:
     assert len(outgoing(body)) == 1
 

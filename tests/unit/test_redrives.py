@@ -9,6 +9,7 @@ import pytest
 
 from console import redrives
 from console.redrives import Sending
+from ingress.delivery import MOST_EVENTS
 from pipeline import contract, deadletter, topics
 from pipeline.contract import Position
 from pipeline.deadletter import Source
@@ -23,7 +24,9 @@ TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
 
 
 def again(record: FakeRecord, redrive: int = 1) -> list[Sending]:
-    return redrives.again(record, events=EVENTS, redrives=redrive, fresh_trace=TRACE)
+    made = redrives.again(record, events=EVENTS, redrives=redrive, fresh_trace=TRACE)
+    assert not made.left
+    return made.records
 
 
 def test_a_record_goes_back_as_it_was_with_its_place_and_the_count() -> None:
@@ -76,11 +79,28 @@ def test_a_delivery_is_read_again_as_of_when_the_log_took_its_letter() -> None:
     assert list(sent.headers) == contract.headers(made, TRACE.replace("a", "c"))
 
 
+def test_a_delivery_of_more_events_than_are_taken_at_once_becomes_a_record_for_each() -> None:
+    count = MOST_EVENTS + 1
+    bounces = b",".join(
+        b'{"id":"%d","type":"bounced.hard","data":{"email":"%d@x.io"}}' % (n, n) for n in range(count)
+    )
+    sent = again(unread(b"[" + bounces + b"]"))
+    assert len(sent) == count
+    assert sent[-1].key == b"%d@x.io" % (count - 1)
+
+
+def test_what_is_still_unreadable_in_a_delivery_is_left_in_its_letter_and_the_rest_is_sent() -> None:
+    made = redrives.again(unread(b"[" + BODY + b",7]"), events=EVENTS, redrives=1, fresh_trace=TRACE)
+    assert [sending.key for sending in made.records] == [b"ann@example.com"]
+    assert made.left.startswith("1 of its 2 events are still unreadable, the first: value: Expected `object`")
+
+
 @pytest.mark.parametrize(
     ("record", "why"),
     [
         (unread(b"{"), "still unreadable: value"),
-        (unread(b'{"type":"opened"}'), "still unreadable: .*data"),
+        (unread(b'{"type":"opened","data":[]}'), "still unreadable: data"),
+        (unread(b"[]"), "tells of no event: discard it"),
         (unread(BODY, provider=b"gone"), "no reader for the provider 'gone'"),
         (letter(5, source=msgspec.structs.replace(SOURCE, topic="elsewhere")), "from the topic 'elsewhere'"),
         (letter(5, source=msgspec.structs.replace(SOURCE, partition=12)), "partition 12, and email-events has 12"),
