@@ -17,7 +17,7 @@ import msgspec
 from pipeline import incidents
 from pipeline.contract import Millis, explain
 from pipeline.errors import Undecodable
-from pipeline.incidents import Incident
+from pipeline.incidents import NOTICES, Incident
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,8 +113,8 @@ class Board:
 
     @property
     def present(self) -> int:
-        """How many incidents there are now."""
-        return len(self._rows)
+        """How many incidents there are now, but for those that are only to be known."""
+        return sum(next(iter(lanes.values())).kind not in NOTICES for lanes in self._rows.values())
 
     def due(self, now: float) -> list[News]:
         """What is to be told now, each to be answered by `told` or `unsent`."""

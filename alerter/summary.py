@@ -15,6 +15,7 @@ from alerter.incidents import News
 from pipeline import letters
 from pipeline.contract import EventType
 from pipeline.deadletter import DeadLetter
+from pipeline.incidents import NOTICES
 
 #: Mail that goes on to these addresses harms the sender's reputation now, so nobody waits for a digest.
 CRITICAL = frozenset({EventType.HARD_BOUNCE.value, EventType.COMPLAINT.value})
@@ -106,7 +107,8 @@ class Alert:
     @property
     def critical(self) -> bool:
         """Whether anything in it is told at once."""
-        return any(summary.key.critical for summary in self.summaries) or not all(news.over for news in self.news)
+        urgent = [news for news in self.news if not news.over and news.incident.kind not in NOTICES]
+        return bool(urgent) or any(summary.key.critical for summary in self.summaries)
 
     @property
     def over(self) -> bool:

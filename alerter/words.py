@@ -38,6 +38,14 @@ WORDS: Mapping[Kind, Words] = {
         "Nothing is lost, and nothing more is processed until somebody looks. What to do: the last line of the "
         "processor's log says what it needs; docs/operations.md has each case under `A processor stops`.",
     ),
+    "unknown_type": Words(
+        "events of a type that nobody knows ({})",
+        "a type of events is known now ({})",
+        "If it means that somebody must not be mailed, nobody is suppressed by it yet. What to do: look it up in the "
+        "provider's documentation. If it matters, say so with `postlog suppressions add` for now, and run a release "
+        "that knows the type: `postlog replay` then applies what is on the log already. If it does not matter, there "
+        "is nothing to do: each type is told once.",
+    ),
     "letters_flood": Words(
         "a flood of dead letters",
         "the flood of dead letters is over",

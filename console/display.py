@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console.metrics import Alerts, Outage, Rates, Totals
+from console.metrics import Alerts, Outage, Rates, Totals, UnknownType
 from console.stack import Change, Child, State
 
 _COLOURS: dict[State, str] = {
@@ -64,6 +64,12 @@ def outage(found: Outage) -> Text:
     """A handler that is down, in one line."""
     since = datetime.fromtimestamp(found.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Text(f"handler {found.handler}: circuit open since {since}; its calls wait", style="red")
+
+
+def unknown(found: Sequence[UnknownType]) -> str:
+    """The types that nobody knows, in one line."""
+    told = ", ".join(f"{each.provider} {each.type} ({each.count:,})" for each in found)
+    return f"types that no release here knows, kept and counted: {told}"
 
 
 def _rate(value: float | None) -> str:

@@ -5,6 +5,7 @@ Pure: Prometheus text in, values out. The names are what ingress and processor e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ DEAD_LETTERS = "postlog_processor_dead_letters_total"
 LANE_LAG = "postlog_processor_lane_lag"
 LANE_OPEN = "postlog_processor_lane_open"
 CALLS_OWED = "postlog_processor_calls_owed"
+UNKNOWN_TYPES = "postlog_processor_unknown_types_total"
 CIRCUIT_OPENED = "postlog_processor_circuit_opened_timestamp_seconds"
 HEARTBEAT = "postlog_alerter_heartbeat_timestamp_seconds"
 UNSENT_ALERTS = "postlog_alerter_unsent_alerts"
@@ -80,6 +82,15 @@ class Outage:
 
     handler: str
     since: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownType:
+    """A provider's word that no processor knows; count of its events since the processors started."""
+
+    provider: str
+    type: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,15 @@ def outages(sources: Iterable[Source]) -> list[Outage]:
             name = sample.labels.get("handler", "")
             found[name] = min(sample.value, found.get(name, sample.value))
     return [Outage(name, since) for name, since in sorted(found.items())]
+
+
+def unknown_types(sources: Iterable[Source]) -> list[UnknownType]:
+    """The types that no processor knows, by name."""
+    found: Counter[tuple[str, str]] = Counter()
+    for sample in (sample for source in sources for sample in source.samples):
+        if sample.name == UNKNOWN_TYPES:
+            found[sample.labels.get("provider", ""), sample.labels.get("type", "")] += int(sample.value)
+    return [UnknownType(provider, word, count) for (provider, word), count in sorted(found.items())]
 
 
 def rates(before: Iterable[Source], after: Iterable[Source]) -> Rates:

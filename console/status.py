@@ -15,7 +15,7 @@ from rich.text import Text
 
 from console import display, metrics, numbers, options, stack
 from console.fetch import fetch
-from console.metrics import Alerts, Lane, Outage, Rates, Totals
+from console.metrics import Alerts, Lane, Outage, Rates, Totals, UnknownType
 from console.running import Folder, Running
 
 #: Seconds between the two looks that a rate is made of.
@@ -34,9 +34,10 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """Everything that `postlog status` shows.
 
-    lanes    the partitions that an answering processor has open
-    outages  handlers that a processor takes to be down
-    alerts   what the alerter says of its work, None if it does not answer
+    lanes          the partitions that an answering processor has open
+    outages        handlers that a processor takes to be down
+    unknown_types  providers' words that no processor knows
+    alerts         what the alerter says of its work, None if it does not answer
     """
 
     healthy: bool
@@ -45,6 +46,7 @@ class Status(msgspec.Struct, frozen=True):
     totals: Totals
     rates: Rates
     outages: list[Outage]
+    unknown_types: list[UnknownType]
     alerts: Alerts | None
 
 
@@ -127,6 +129,7 @@ def look(services: Mapping[str, str]) -> Status:
         totals=metrics.totals(after),
         rates=metrics.rates(before, after),
         outages=metrics.outages(after),
+        unknown_types=metrics.unknown_types(after),
         alerts=metrics.alerts(after, time.time()),
     )
 
@@ -163,6 +166,8 @@ def render(found: Status) -> RenderableType:
     parts += [lanes, Text()] if found.lanes else [Text("no open lanes"), Text()]
     parts.append(Text(display.numbers(found.totals, found.rates)))
     parts += [display.outage(outage) for outage in found.outages]
+    if found.unknown_types:
+        parts.append(Text(display.unknown(found.unknown_types)))
     if found.alerts:
         parts.append(Text(display.alerts(found.alerts)))
     return Group(*parts)

@@ -18,7 +18,11 @@ from pipeline.errors import Undecodable
 
 #: What this release writes; `alerter/words.py` has the words for each. The latter three are no lane's: the alerter
 #: finds them in the dead letters.
-Kind = Literal["circuit_open", "processor_stopped", "letters_flood", "letters_waiting", "letters_group"]
+Kind = Literal[
+    "circuit_open", "processor_stopped", "unknown_type", "letters_flood", "letters_waiting", "letters_group"
+]
+#: Those that people should know of, while nothing is broken.
+NOTICES: frozenset[str] = frozenset({"unknown_type"})
 
 # What is written is checked by types. What is read may come from a newer release, and is told all the same.
 if TYPE_CHECKING:
@@ -31,7 +35,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """Value of an incident's record.
 
     kind     one of Kind; of another release also a word that this one does not know
-    subject  the handler whose circuit is open, or the short reason of the stop: `rejections` or `records_lost`
+    subject  the handler whose circuit is open, the short reason of the stop: `rejections` or `records_lost`, or the
+             provider and its type that nobody knows
     since    ms
     reason   a sentence for people: the last error, or what was counted; without addresses and payloads
     """

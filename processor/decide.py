@@ -57,6 +57,7 @@ class Changes:
     seen          markers to write, by changelog key
     suppressions  entries of the list to write, by address
     calls         calls of handlers that the events make us owe, in the order of the log
+    unknown       events of types that no table knows, by provider and its word
     repeated      duplicates that may be new facts: nothing follows from them but what they say against mailing
     newest        latest arrival in the batch, ms: buckets two windows behind it can go
     """
@@ -68,6 +69,7 @@ class Changes:
     calls: list[Call] = field(default_factory=list)
     repeated: list[_Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    unknown: Counter[tuple[str, str]] = field(default_factory=Counter)
     processed: Counter[tuple[str, EventType]] = field(default_factory=Counter)  # (provider, type)
     duplicates: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, age)
 
@@ -88,11 +90,12 @@ def decide(records: Sequence[Record], state: State, *, types: Types = TYPES, wan
     """
     changes = Changes(end=records[-1].offset + 1)
     fresh = _drop_duplicates(_read(records, types, changes), state.markers, changes)
-    heard = _with_recipient(fresh, changes)
+    heard = _heard(fresh, changes)
     _suppress(chain(heard, changes.repeated), state.suppressions, changes)
     if wanted:
         for record, event, _ in heard:
-            changes.calls += calls.owed(event, record, wanted)
+            if event.email is not None:
+                changes.calls += calls.owed(event, record, wanted)
     return changes
 
 
@@ -160,13 +163,16 @@ def _may_be_new(event: Event) -> bool:
     return event.id_basis == "fingerprint" and event.type in SUPPRESSING
 
 
-def _with_recipient(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
-    """Count the entries that name somebody, and reject the others."""
-    heard = [entry for entry in fresh if entry[1].email is not None]
+def _heard(fresh: list[_Entry], changes: Changes) -> list[_Entry]:
+    """Count the entries that name somebody, and reject the others; of a type that nobody knows it is not expected."""
+    heard = [entry for entry in fresh if entry[1].email is not None or entry[1].type is EventType.UNKNOWN]
     if len(heard) < len(fresh):
-        nobodys = [(record, event) for record, event, _ in fresh if event.email is None]
-        changes.rejected += [Rejected(record, _no_recipient(event)) for record, event in nobodys]
+        nobodys = [entry for entry in fresh if entry[1].email is None and entry[1].type is not EventType.UNKNOWN]
+        changes.rejected += [Rejected(record, _no_recipient(event)) for record, event, _ in nobodys]
     changes.processed.update([(event.provider, event.type) for _, event, _ in heard])
+    if any(kind is EventType.UNKNOWN for _, kind in changes.processed):
+        unknown = [event for _, event, _ in heard if event.type is EventType.UNKNOWN]
+        changes.unknown.update([(event.provider, event.provider_type) for event in unknown])
     return heard
 
 

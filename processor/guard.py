@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from pipeline import incidents
 from pipeline.incidents import Incident
-from processor import circuit
+from processor import circuit, unknown_types
 from processor.circuit import Circuits
 from processor.handler import Handler
+from processor.unknown_types import Unknown
 
 #: Records that are looked back.
 WINDOW = 1_000
@@ -63,6 +64,7 @@ class Guard:
 
     circuits: Circuits = field(default_factory=dict)
     rejections: Rejections = field(default_factory=lambda: Rejections(1.0))
+    unknown: Unknown = field(default_factory=Unknown)
 
 
 def of(handlers: Mapping[str, Handler], most_rejected: float) -> Guard:
@@ -81,7 +83,8 @@ def changes(noted: Collection[bytes], circuits: Circuits, *, moved: bool) -> dic
         key: incidents.encode(incident) for key, incident in present.items() if key not in noted
     }
     rejections = stopped(REJECTIONS, "", 0).key
-    return rows | {key: None for key in noted if key not in present and (moved or key != rejections)}
+    over = [key for key in noted if key not in present and not unknown_types.stands(key)]
+    return rows | {key: None for key in over if moved or key != rejections}
 
 
 def stopped(subject: str, reason: str, now: int) -> Incident:

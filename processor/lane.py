@@ -160,6 +160,7 @@ class Lane:
         if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
             await self._note_stop(guard.REJECTIONS, reason)
             raise TooManyRejections(_rejections(self._source, self.next, reason, changes))
+        noted |= self._guard.unknown.news(changes.unknown, _now())
         settled = calls.settle(outcomes, self._site.handlers, now=_now(), chance=random.random)
         # A replay meets calls that are owed still; what was tried of them stays counted.
         owed: Changed = {call.row: calls.encode(call) for call in changes.calls if not calling.owes(call.row)}
@@ -172,6 +173,7 @@ class Lane:
         for row in owed:
             calling.add(row)
         metrics.count(self.number, len(fresh), changes)
+        metrics.count_unknown(self._guard.unknown.counted(changes.unknown))
         metrics.count_calls(self.number, settled, calling.owed)
         return len(fresh)
 
@@ -192,6 +194,7 @@ class Lane:
                 circuit.open(incident.since, incident.reason, probe_at=time.monotonic())
             elif key == guard.stopped(guard.REJECTIONS, "", 0).key:
                 self._guard.rejections.suspect()
+        metrics.count_unknown(dict.fromkeys(self._guard.unknown.take_up(self._noted), 0))
         if self._noted:
             self._call_ended()
 
@@ -393,6 +396,7 @@ class Lane:
             "incidents": noted.items(),
         }
         self._opened_store.write(rows, places, drop_markers_below=drop)
+        self._guard.unknown.take_up(noted)
         self._noted = {*self._noted, *noted} - {key for key, value in noted.items() if value is None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -22,6 +23,11 @@ DEAD_LETTERS = Counter("postlog_processor_dead_letters", "records sent to the de
 for _error in (Undecodable, NoRecipient):
     # Shown as 0 from the start, so that the first one is an increase.
     DEAD_LETTERS.labels(_error.__name__)
+UNKNOWN_TYPES = Counter(
+    "postlog_processor_unknown_types",
+    "events of types that no table knows",
+    ["provider", "type"],
+)
 TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed")
 LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
 LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])
@@ -63,6 +69,12 @@ def count(partition: int, records: int, changes: Changes) -> None:
     for rejected in changes.rejected:
         DEAD_LETTERS.labels(type(rejected.error).__name__).inc()
     SUPPRESSION_WRITES.inc(len(changes.suppressions))
+
+
+def count_unknown(seen: Mapping[tuple[str, str], int]) -> None:
+    """Count events of types that nobody knows, by provider and word; 0 shows one that is known to be there."""
+    for (provider, word), number in seen.items():
+        UNKNOWN_TYPES.labels(provider, word).inc(number)
 
 
 def count_calls(partition: int, settled: Settled, owed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,18 @@ async def test_a_few_bad_records_stop_nobody(system: System) -> None:
     assert await system.suppressed() == {"ann@x.io"}
     assert len(await system.records(system.topics.dead_letters)) == 50
     assert processor.process.poll() is None
+
+
+async def test_a_type_that_nobody_knows_stops_nobody_and_is_noted(system: System) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    verified = [{"id": f"v{n}", "type": "domain.verified", "data": {"domain": "example.com"}} for n in range(1_500)]
+    await system.deliver(ingress, [json.dumps(verified).encode()])
+    await system.deliver(ingress, [delivery("e1", "complained", "ann@x.io")])
+    await system.caught_up()
+    assert await system.suppressed() == {"ann@x.io"}
+    assert await system.records(system.topics.dead_letters) == []
+    noticed = {(incident.kind, incident.subject) for incident in await noted(system)}
+    assert noticed == {("unknown_type", "nexuspromail domain.verified")}
+    counted = await system.metric(processor, "postlog_processor_unknown_types_total")
+    assert sum(counted.values()) == 1_500

@@ -56,6 +56,18 @@ def test_one_in_many_lanes_is_told_once_and_is_over_with_the_last_of_them() -> N
     assert told(found, 10 * QUIET) == []
 
 
+def test_a_type_that_nobody_knows_is_told_once_and_nothing_is_broken() -> None:
+    unknown = Incident(kind="unknown_type", subject="nexuspromail domain.verified", since=1_000, reason="kept")
+    found = board(0, 7, incident=unknown)
+    assert found.present == 0
+    (news,) = found.due(1.0)
+    text = message(Alert((), (news,)))
+    assert text.title == "postlog: events of a type that nobody knows (nexuspromail domain.verified)"
+    assert not text.critical
+    found.told(news, 1.0)
+    assert told(found, 10 * QUIET) == []
+
+
 def test_one_that_was_over_before_anybody_was_told_is_no_news() -> None:
     found = board(0)
     found.note(0, DOWN.key, None)

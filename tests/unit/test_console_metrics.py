@@ -1,7 +1,7 @@
 """What the services' metrics add up to."""
 
-from console import metrics
-from console.metrics import Alerts, Lane, Outage, Rates, Source
+from console import display, metrics
+from console.metrics import Alerts, Lane, Outage, Rates, Source, UnknownType
 
 INGRESS = """
 # HELP postlog_ingress_deliveries_total HTTP deliveries by outcome
@@ -37,6 +37,13 @@ postlog_processor_lane_open{partition="0"} 1.0
 postlog_processor_lane_lag{partition="0"} 1.0
 postlog_processor_lane_lag{partition="2"} 99.0
 postlog_processor_lane_lag{partition="10"} 7.0
+"""
+
+
+UNKNOWN = """
+# TYPE postlog_processor_unknown_types_total counter
+postlog_processor_unknown_types_total{provider="nexuspromail",type="ping"} 2.0
+postlog_processor_unknown_types_total{provider="nexuspromail",type="domain.verified"} 0.0
 """
 
 
@@ -123,3 +130,12 @@ def test_owed_calls_are_added_up() -> None:
         f'{metrics.CALLS_OWED}{{partition="{n}"}} {n}\n' for n in range(4)
     )
     assert metrics.totals([source("processor", text)]).owed == 6
+
+
+def test_types_that_nobody_knows_are_named_and_summed_over_processors() -> None:
+    found = metrics.unknown_types([source("processor", UNKNOWN), source("processor-2", UNKNOWN)])
+    assert found == [
+        UnknownType("nexuspromail", "domain.verified", 0),
+        UnknownType("nexuspromail", "ping", 4),
+    ]
+    assert display.unknown(found).endswith(": nexuspromail domain.verified (0), nexuspromail ping (4)")

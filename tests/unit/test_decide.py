@@ -127,6 +127,33 @@ def test_an_unknown_type_passes_through_counted() -> None:
     assert not changes.suppressions
 
 
+def test_a_type_that_nobody_knows_needs_no_recipient_and_is_counted_by_its_word() -> None:
+    verified = [
+        event(None, EventType.UNKNOWN, id=str(n), word="domain.verified", raw=b'{"data":{"domain":"example.com"}}')
+        for n in range(3)
+    ]
+    complaint = event(kind=EventType.COMPLAINT, id="c")
+    memory = Memory()
+    changes = memory.process([record(offset, each) for offset, each in enumerate([*verified, complaint])])
+    assert changes.rejected == []
+    assert changes.processed == {("nexuspromail", "unknown"): 3, ("nexuspromail", "complaint"): 1}
+    assert changes.unknown == {("nexuspromail", "domain.verified"): 3}
+    assert memory.suppressed() == {b"ann@example.com"}
+
+
+def test_once_its_word_is_known_an_event_without_recipient_is_rejected() -> None:
+    stored = record(0, event(None, EventType.UNKNOWN, word="bounce"))
+    assert Memory().process([stored], BEFORE).rejected == []
+    assert [type(each.error) for each in Memory().process([stored], AFTER).rejected] == [NoRecipient]
+
+
+def test_handlers_are_called_for_no_event_without_recipient() -> None:
+    nothing = State(lambda keys: [None] * len(keys), lambda keys: [None] * len(keys))
+    log: list[Record] = [record(0, event(None, EventType.UNKNOWN, id="1")), record(1, event(kind=EventType.UNKNOWN))]
+    changes = decide(log, nothing, wanted={EventType.UNKNOWN: ("audit",)})
+    assert [call.offset for call in changes.calls] == [1]
+
+
 BEFORE: Types = {"nexuspromail": {"read": EventType.OPENED}}
 AFTER: Types = {"nexuspromail": {"read": EventType.OPENED, "bounce": EventType.HARD_BOUNCE}}
 

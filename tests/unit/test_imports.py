@@ -53,6 +53,7 @@ PURE = {
     "processor/handler.py",
     "processor/letters.py",
     "processor/suppressions.py",
+    "processor/unknown_types.py",
     "alerter/group_told.py",
     "alerter/grouping.py",
     "alerter/incidents.py",
