@@ -6,6 +6,7 @@ sent is written over what is there, and a file that is done is removed. What was
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from itertools import islice
@@ -45,23 +46,23 @@ class Segment:
     damaged     that something is missing: it will be set aside
     """
 
-    def __init__(self, folder: Folder, path: Path, fd: int, found: Scan, end: int) -> None:
+    def __init__(self, folder: Folder, path: Path, found: Scan, end: int) -> None:
         self.folder = folder
         self.path = path
         self.rows, self.size, self.oldest = found.rows, found.size, found.oldest
         self.end = end
         self.damaged = False
         self._at = found.at
-        self._fd = fd
+        self._fd = -1
 
     @classmethod
     def create(cls, folder: Folder, first: int) -> Segment:
         """A new file for rows from this number on. Raises OSError, and leaves nothing behind."""
         path = folder.path / f"{NAMES}{first:020}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        made = cls(folder, path, fd, Scan(first, next=first), framing.START)
+        made = cls(folder, path, Scan(first, next=first), framing.START)
+        made._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            _write(fd, framing.slot(first), 0)
+            _write(made._fd, framing.slot(first), 0)
             folder.sync()
         except OSError:
             made.remove()
@@ -71,23 +72,29 @@ class Segment:
     @classmethod
     def open(cls, folder: Folder, path: Path) -> tuple[Segment, Scan]:
         """A file that a former process left, and what stands in it. Raises OSError."""
-        fd = os.open(path, os.O_RDWR)
-        try:
-            data = path.read_bytes()
-        except OSError:
-            os.close(fd)
-            raise
+        data = path.read_bytes()
         found = framing.scan(data, int(path.name.removeprefix(NAMES)))
-        return cls(folder, path, fd, found, max(len(data), found.at)), found
+        return cls(folder, path, found, max(len(data), found.at)), found
+
+    def _file(self) -> int:
+        """The file, open: most of them wait closed, since there may be thousands. Raises OSError."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self.path, os.O_RDWR)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES):
+                    raise
+                self._fd = os.open(self.path, os.O_RDONLY)
+        return self._fd
 
     def add(self, rows: bytes) -> int:
         """Return where it ends once these are synced to the disk. Raises OSError; then they are not in it."""
         try:
-            _write(self._fd, rows, self.end)
-            os.fsync(self._fd)
+            _write(self._file(), rows, self.end)
+            os.fsync(self._file())
         except OSError:
             # Else a later process would take a part of them for rows that were answered for.
-            os.ftruncate(self._fd, self.end)
+            os.ftruncate(self._file(), self.end)
             raise
         return self.end + len(rows)
 
@@ -100,7 +107,7 @@ class Segment:
         held: list[Held] = []
         for length in dict.fromkeys((min(size, rest), rest)):
             held = []
-            for piece in islice(framing.walk(os.pread(self._fd, length, self._at)), rows):
+            for piece in islice(framing.walk(os.pread(self._file(), length, self._at)), rows):
                 if isinstance(piece, Intact):
                     held += self._held(piece)
                 elif isinstance(piece, framing.Damaged) and length < rest:
@@ -122,12 +129,12 @@ class Segment:
         self.rows -= len(rows)
         self.size -= sum(row.size for row in rows)
         try:
-            _write(self._fd, framing.slot(rows[-1].number + 1), 0)
+            _write(self._file(), framing.slot(rows[-1].number + 1), 0)
         except OSError as error:
             log.warning("how far the spool is sent cannot be noted", file=str(self.path), error=str(error))
 
     def close(self) -> None:
-        """Release it; what is in it stays."""
+        """Close the file for now; what is in it stays."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -214,6 +214,8 @@ class Spool:
 
     def _stored(self, segment: Segment, end: int, taken: Sequence[Waiting], size: int) -> None:
         if segment is not self._active:
+            if self._active is not None:
+                self._active.close()
             self._queue.append(segment)
             self._active = segment
         rows = sum(len(each.values) for each in taken)

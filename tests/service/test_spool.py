@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 from structlog.testing import capture_logs
 
 from ingress import folders, segments, spool, spooling
@@ -84,6 +84,24 @@ async def main():
     print("left", spool.rows)
 
 asyncio.run(main())
+"""
+
+#: The spool of a former release, whose process is killed.
+FORMER = """
+import os, sys
+from rocksdict import Options, Rdict, WriteBatch, WriteOptions
+from tests.service.test_spool import outgoing
+from ingress.spooling import Row, encode
+
+options = Options(raw_mode=True)
+options.create_if_missing(True)
+database, synced = Rdict(sys.argv[1], options), WriteOptions()
+synced.sync = True
+for number in range(int(sys.argv[2])):
+    batch = WriteBatch(raw_mode=True)
+    batch[(40 + number).to_bytes(8, "big")] = encode(Row(1_000 + number, outgoing(f"{number}", 100)))
+    database.write(batch, synced)
+os._exit(0)
 """
 
 
@@ -168,6 +186,21 @@ async def test_a_file_goes_as_soon_as_it_is_sent(tmp_path: Path, monkeypatch: py
     left = mine.rows
     await mine.close()
     assert sent(opened(tmp_path)) == [f"{number}" for number in range(30 - left, 30)]
+
+
+async def test_files_that_wait_are_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 1_000)
+    before = psutil.Process().num_fds()
+    mine = opened(tmp_path)
+    for number in range(30):
+        await mine.append([outgoing(f"{number}", size=1_000)])
+    assert len(files(tmp_path)) == 30
+    assert psutil.Process().num_fds() - before < 10
+    await mine.close()
+    again = opened(tmp_path)
+    assert psutil.Process().num_fds() - before < 10
+    assert len(sent(again)) == 30
+    await again.close()
 
 
 async def test_what_is_read_at_once_is_bounded_in_bytes_and_at_least_one_row(tmp_path: Path) -> None:
@@ -307,20 +340,24 @@ async def test_a_process_that_claims_a_folder_while_another_removes_it_gets_anot
 ) -> None:
     await filled(tmp_path, 1)
     first = opened(tmp_path)
+    others: list[Spool] = []
     lock = fcntl.flock
 
     def meanwhile(fd: int, how: int) -> None:
-        """Between the moment in which it is opened and that in which it is locked, its owner is done with it."""
+        """After it was opened and before it is locked its owner removes it, and a third one makes it anew."""
         monkeypatch.setattr(fcntl, "flock", lock)
         assert sent(first) == ["0"]
+        others.append(opened(tmp_path))
+        others[0]._store([spooling.encode(Row(1, outgoing("theirs")))])
         lock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", meanwhile)
     second = opened(tmp_path)
+    assert (second.rows, names(tmp_path)[0]) == (0, "spooled-0")
     await second.append([outgoing("a")])
-    await first.close()
-    await second.close()
-    assert sent(opened(tmp_path)) == ["a"]
+    for each in (first, second, *others):
+        await each.close()
+    assert sorted(sent(opened(tmp_path))) == ["a", "theirs"]
 
 
 async def test_processes_that_come_and_go_all_the_time_lose_nothing_to_each_other(tmp_path: Path) -> None:
@@ -415,18 +452,9 @@ async def test_a_file_that_cannot_be_opened_stays_and_the_others_are_sent(tmp_pa
 
 def left_by_a_former_release(folder: Path, count: int) -> list[str]:
     """A spool as RocksDB, of a process that was killed: all of it is in its log."""
-    code = os.fork()
-    if code == 0:
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        database, synced = Rdict(str(folder), options), WriteOptions()
-        synced.sync = True
-        for number in range(count):
-            batch = WriteBatch(raw_mode=True)
-            batch[(40 + number).to_bytes(8, "big")] = spooling.encode(Row(1_000 + number, outgoing(f"{number}", 100)))
-            database.write(batch, synced)
-        os._exit(0)
-    os.waitpid(code, 0)
+    subprocess.run(
+        [sys.executable, "-c", FORMER, str(folder), str(count)], check=True, env={**os.environ, "PYTHONPATH": "."}
+    )
     return [f"{number}" for number in range(count)]
 
 
