@@ -12,9 +12,10 @@ import pytest
 from pipeline import topics
 from pipeline.errors import OffsetGap, RecordsLost
 from pipeline.settings import Settings
-from processor import marks, source
+from processor import marks, reading, source
 from processor.fetches import Span
 from processor.guard import Guard
+from processor.hold import Hold
 from processor.lane import Lane
 from processor.marks import Last, Mark
 from processor.site import Site
@@ -44,28 +45,29 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         return found.problem
 
     @asynccontextmanager
-    async def reader(_: Lane) -> AsyncIterator[None]:
+    async def reader(_: Settings) -> AsyncIterator[None]:
         yield
 
     async def work(lane: Lane, records: Sequence[FakeRecord], _: str, end: int) -> int:
         found.done.append(([record.offset for record in records], end))
-        lane.next = end
+        lane._reading.next = end
         return len(records)
 
-    async def note(_: Lane, subject: str, reason: str) -> None:
+    async def note(_: Hold, subject: str, reason: str) -> None:
         found.noted.append(f"{subject}: {reason}")
 
     monkeypatch.setattr(source, "replaced", replaced)
-    monkeypatch.setattr(Lane, "_reader", reader)
+    monkeypatch.setattr(reading, "reader", reader)
     monkeypatch.setattr(Lane, "_work", work)
-    monkeypatch.setattr(Lane, "_note_stop", note)
+    monkeypatch.setattr(Hold, "note_stop", note)
     return found
 
 
 @pytest.fixture
 def lane(log: Log) -> Lane:
     made = Lane(3, SITE, Guard(), lambda: None)
-    made.next, made._mark, made._epoch = NEXT, Mark(last=LAST), 3
+    made._reading.advance(NEXT, Mark(last=LAST))
+    made._reading.verified(3)
     return made
 
 
