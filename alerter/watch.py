@@ -23,7 +23,7 @@ from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
 from alerter.recoveries import Recoveries, Recovery
 from alerter.summary import Alert
-from pipeline import deadletter, kafka, letters
+from pipeline import deadletter, kafka, letters, security
 from pipeline.errors import Undecodable
 from pipeline.letters import Place
 from pipeline.settings import Settings
@@ -192,7 +192,7 @@ class Watch:
                 await self._producer.send_and_wait(self._topics.alerts.name, value, key=key)
         except (KafkaError, TimeoutError) as error:
             # People know; at worst the next start tells them once more.
-            log.warning("what was told is not noted", error=repr(error))
+            log.warning("what was told is not noted", error=str(security.denied(error) or repr(error)))
 
 
 def _limits(settings: Settings, topics: Topics) -> Limits:

@@ -138,6 +138,12 @@ class System:
         created, differences = topics.create_missing(settings)
         if created:
             self.console.print(f"created {', '.join(created)}", soft_wrap=True)
+        if self.kafka:
+            # It is ours alone, and there is no other moment at which somebody could type a command for it.
+            changed = topics.change(settings, differences)
+            for line in topics.said(changed):
+                self.console.print(line, soft_wrap=True)
+            differences = [each for each in differences if each not in changed]
         if differences:
             topics.show(differences)
             raise TopicsMismatch("the cluster's topics are not what topics.yaml says: see the cures above.")

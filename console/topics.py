@@ -1,9 +1,10 @@
-"""`postlog topics`: create the topics of topics.yaml, and compare a cluster with it."""
+"""`postlog topics`: make a cluster's topics what topics.yaml says, and compare them with it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import sys
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +14,8 @@ from rich.table import Table
 
 from console import options
 from console.running import Folder
-from pipeline import kafka, security
+from pipeline import kafka, security, topic_settings
+from pipeline.errors import PostlogError
 from pipeline.settings import Settings
 from pipeline.topics import Difference
 
@@ -30,28 +32,41 @@ def topics() -> None:
 
 @topics.command()
 @options.as_json
+@click.option("--yes", is_flag=True, help="Do not ask before settings of topics that exist are changed.")
 @options.data
 @click.pass_obj
-def apply(environ: options.Environ, *, as_json: bool, folder: Folder) -> None:
-    """Create the topics that are missing.
+def apply(environ: options.Environ, *, as_json: bool, yes: bool, folder: Folder) -> None:
+    """Create the topics that are missing, and change settings that differ.
 
-    Nothing that exists is changed: what differs is shown with its cure. Exits with 0 if the cluster is now what
-    topics.yaml says, 1 if not.
+    Services may run meanwhile. What would be changed is shown first, and what Kafka deletes for it, such as all that
+    is older than a shorter retention. Partitions and replicas are never changed, and how many replicas a write needs
+    is never lowered: that is shown with its cure. Exits with 0 if the cluster is now what topics.yaml says, 1 if not.
 
     \b
       postlog topics apply
+      postlog topics apply --yes                         where nobody can answer, as in a container
       KAFKA_BOOTSTRAP_SERVERS=broker-1:9092 TOPIC_REPLICATION=3 postlog topics apply
     """
-    created, differences = create_missing(options.cluster_settings(environ, folder))
-    if as_json:
-        click.echo(msgspec.json.encode({"created": created, "differences": differences}))
-    else:
+    settings = options.cluster_settings(environ, folder)
+    created, differences = create_missing(settings)
+    if not as_json:
         for name in created:
             click.echo(f"created {name}")
-        if not created and not differences:
-            click.echo("nothing to do: the topics are what topics.yaml says")
         show(differences)
-    click.get_current_context().exit(1 if differences else 0)
+    wanted = [each for each in differences if each.setting]
+    if wanted and not yes:
+        # A program that asked for JSON is told what differs, and asked nothing.
+        wanted = [] if as_json else _agreed(wanted)
+    changed = change(settings, wanted)
+    left = [each for each in differences if each not in changed]
+    if as_json:
+        click.echo(msgspec.json.encode({"created": created, "changed": changed, "differences": left}))
+    else:
+        for line in said(changed):
+            click.echo(line)
+        if not left:
+            click.echo("the topics are what topics.yaml says")
+    click.get_current_context().exit(1 if left else 0)
 
 
 @topics.command()
@@ -80,6 +95,34 @@ def check(environ: options.Environ, *, as_json: bool, folder: Folder) -> None:
 def create_missing(settings: Settings) -> tuple[list[str], list[Difference]]:
     """(topics created, differences that remain). Raises ConfigError, KafkaUnavailable, PostlogError."""
     return _asked(kafka.apply(settings))
+
+
+def change(settings: Settings, wanted: Sequence[Difference]) -> list[Difference]:
+    """The settings that were changed. Raises ConfigError, KafkaUnavailable, PostlogError."""
+    return _asked(topic_settings.change(settings, wanted))
+
+
+def said(changed: Iterable[Difference]) -> list[str]:
+    """What was changed, a line each."""
+    return [
+        f"changed {each.topic}: {each.what} was {each.cluster} and is {each.file}"
+        + (f"; Kafka deletes {each.deletes}" if each.deletes else "")
+        for each in changed
+    ]
+
+
+def _agreed(wanted: list[Difference]) -> list[Difference]:
+    """The same, if somebody agrees. Raises PostlogError."""
+    if not sys.stdin.isatty():
+        raise PostlogError(
+            f"{len(wanted)} settings of topics differ, and nobody is there to agree to a change: look with "
+            "postlog topics check, then type postlog topics apply --yes"
+        )
+    deletes = sorted({each.deletes for each in wanted if each.deletes})
+    warned = f" Kafka deletes {' and '.join(deletes)}, for good." if deletes else ""
+    if not click.confirm(f"Change {len(wanted)} settings to what topics.yaml says?{warned}", err=True):
+        raise PostlogError("no setting was changed")
+    return wanted
 
 
 def _asked(question: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,7 @@ from pipeline.topics import Service, Topics
 #: console  dlq, suppressions, topics check · replay  replay, also with --rebuild · topics  topics apply
 User = Literal["ingress", "processor", "alerter", "lookup", "console", "replay", "topics"]
 USERS: tuple[User, ...] = get_args(User)
-Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
+Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs", "AlterConfigs"]
 Resource = Literal["topic", "group", "transactional-id"]
 
 
@@ -67,6 +67,7 @@ def _topics(user: User, topics: Topics) -> Iterator[Acl]:
         yield Acl(user, "topic", topic.name, "DescribeConfigs")
         if user == "topics":
             yield Acl(user, "topic", topic.name, "Create")
+            yield Acl(user, "topic", topic.name, "AlterConfigs")
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
+    InvalidTimestampError,
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -27,6 +28,7 @@ from aiokafka.errors import (
 
 from pipeline.errors import ConfigError, KafkaRefused, PostlogError
 from pipeline.settings import Settings, require_one_way_in
+from pipeline.topics import APPLY, BY_THE_LOG
 
 #: How long one broker may take to tell why it refuses us, in ms.
 ASK_MS = 10_000
@@ -186,7 +188,7 @@ def told(error: KafkaError) -> PostlogError:
 
 
 def denied(error: BaseException) -> KafkaRefused | None:
-    """What Kafka does not let us do, if that is what the error comes from."""
+    """What Kafka does not let us do, or does not take for its time, if that is what the error comes from."""
     return next(filter(None, map(_denied, _causes(error))), None)
 
 
@@ -201,6 +203,11 @@ def _denied(error: BaseException) -> KafkaRefused | None:
         case ClusterAuthorizationFailedError():
             # A producer that may write to no topic at all.
             return not_allowed("cluster")
+        case InvalidTimestampError():
+            return KafkaRefused(
+                "Kafka refuses the time of our records: this machine's clock and the broker's are too far apart. "
+                f"Correct the clock, and type {APPLY}: then the log gives the time ({BY_THE_LOG})."
+            )
     return None
 
 

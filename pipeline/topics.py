@@ -1,12 +1,13 @@
 """topics.yaml as values, and how a live cluster differs from it.
 
-Pure; `pipeline.kafka` asks the cluster and creates what is missing. What always holds of a loaded file:
-every role the services need is there, and topics keyed by email or lane have one partition count, because lane N
-owns partition N of each of them.
+Pure; `pipeline.kafka` asks the cluster and creates what is missing, `pipeline.topic_settings` changes what differs.
+What always holds of a loaded file: every role the services need is there, topics keyed by email or lane have one
+partition count, because lane N owns partition N of each of them, and the log gives every record its time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,12 @@ from msgspec import Meta
 from pipeline.errors import ConfigError
 
 Service = Literal["ingress", "processor", "alerter", "lookup", "console"]
+
+#: Who gives a record its time, and what every topic must have there (docs/decisions/0029).
+TIMES, BY_THE_LOG = "message.timestamp.type", "LogAppendTime"
+APPLY = "postlog topics apply"
+#: How many replicas a write needs, and the setting of ours that says so.
+INSYNC, INSYNC_VARIABLE = "min.insync.replicas", "TOPIC_MIN_INSYNC_REPLICAS"
 
 
 class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,7 +41,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def settings(self) -> dict[str, str]:
         """Kafka's topic settings as Kafka writes them."""
-        return {"min.insync.replicas": str(self.min_insync_replicas)} | {k: str(v) for k, v in self.config.items()}
+        return {INSYNC: str(self.min_insync_replicas)} | {k: str(v) for k, v in self.config.items()}
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +70,12 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One way in which the cluster is not what the file says, and what to do. `missing` can simply be created."""
+    """One way in which the cluster is not what the file says, and what to do.
+
+    missing  it can simply be created
+    setting  it is one of Kafka's settings, which `topics apply` changes
+    deletes  what Kafka deletes once that setting is changed; empty if nothing
+    """
 
     topic: str
     what: str
@@ -71,6 +83,8 @@ class Difference(msgspec.Struct, frozen=True):
     cluster: str
     cure: str
     missing: bool = False
+    setting: bool = False
+    deletes: str = ""
 
 
 def default_file() -> Path:
@@ -94,6 +108,11 @@ def load(path: Path, *, prefix: str = "", replication: int | None = None, min_in
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ConfigError(f"{path}: topics keyed by email or lane need one partition count, but: {listed}")
+    if others := [topic.name for topic in topics.all() if topic.config.get(TIMES) != BY_THE_LOG]:
+        raise ConfigError(
+            f"{path}: {', '.join(others)}: {TIMES} must be {BY_THE_LOG}, or a machine with a wrong clock decides "
+            f"what Kafka takes and keeps. Put `config: {{{TIMES}: {BY_THE_LOG}}}` below `defaults:`"
+        )
     return topics
 
 
@@ -115,11 +134,19 @@ def parse(
         if not isinstance(given, dict):
             raise ConfigError(f"{source}: topics.{role}: expected a mapping, got {given!r}")
         topic = defaults | given | {k: v for k, v in forced.items() if v is not None}
-        filled[role] = topic | {"name": f"{prefix}{topic.get('name', '')}"}
+        config = _together(defaults.get("config", {}), given.get("config", {}))
+        filled[role] = topic | {"name": f"{prefix}{topic.get('name', '')}", "config": config}
     try:
         return msgspec.convert(filled, Topics)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _together(shared: object, own: object) -> object:
+    """A topic's settings over those of all topics; what is no mapping is left for the check of types to name."""
+    if isinstance(shared, dict) and isinstance(own, dict):
+        return shared | own
+    return own if isinstance(shared, dict) else shared
 
 
 def differences(topics: Topics, live: Mapping[str, Live]) -> list[Difference]:
@@ -129,8 +156,7 @@ def differences(topics: Topics, live: Mapping[str, Live]) -> list[Difference]:
 
 def _compare(topic: Topic, live: Live | None) -> list[Difference]:
     if live is None:
-        cure = "postlog topics apply"
-        return [Difference(topic.name, "topic", "exists", "missing", cure, missing=True)]
+        return [Difference(topic.name, "topic", "exists", "missing", APPLY, missing=True)]
     found = []
     if live.partitions != topic.partitions:
         cure = _cure_for_partitions(topic, live)
@@ -139,10 +165,49 @@ def _compare(topic: Topic, live: Live | None) -> list[Difference]:
         cure = "kafka-reassign-partitions.sh, or correct topics.yaml"
         found.append(Difference(topic.name, "replication", str(topic.replication), str(live.replication), cure))
     for name, value in topic.settings().items():
-        if live.config.get(name) != value:
-            cure = f"kafka-configs.sh --alter --topic {topic.name} --add-config '{name}={value}'"
-            found.append(Difference(topic.name, name, value, live.config.get(name, "unset"), cure))
+        there = live.config.get(name, "unset")
+        if there != value:
+            found.append(_of_setting(topic.name, name, value, there))
     return found
+
+
+def _of_setting(topic: str, name: str, value: str, there: str) -> Difference:
+    """How one of Kafka's settings differs."""
+    if name == INSYNC and _limit(value) < _limit(there):
+        # Whoever types a command without the environment of the services must not weaken the promise with it.
+        cure = (
+            f"set {INSYNC_VARIABLE}={there}, here and for every service; to lower it in truth, "
+            f"kafka-configs.sh --alter --topic {topic} --add-config {name}={value}"
+        )
+        return Difference(topic, name, value, there, cure)
+    deletes = _deletes(name, there, value)
+    cure = f"{APPLY}. Kafka then deletes {deletes}" if deletes else APPLY
+    return Difference(topic, name, value, there, cure, setting=True, deletes=deletes)
+
+
+def _deletes(name: str, there: str, value: str) -> str:
+    """What of a topic is deleted once this setting is changed; empty if nothing."""
+    if name == "retention.ms" and _limit(value) < _limit(there):
+        return f"what is older than {_age(_limit(value))}"
+    if name == "retention.bytes" and _limit(value) < _limit(there):
+        return f"the oldest of what is more than {value} bytes of a partition"
+    if name == "cleanup.policy":
+        more = set(value.split(",")) - set(there.split(","))
+        old = ["what is older than the topic's retention"] if "delete" in more else []
+        return " and ".join([*old, *(["all but the last record of each key"] if "compact" in more else [])])
+    return ""
+
+
+def _age(ms: float) -> str:
+    return f"{ms / 86_400_000:g} d" if ms >= 86_400_000 else f"{ms / 3_600_000:g} h"
+
+
+def _limit(value: str) -> float:
+    """A limit; -1 is none, and what is no number says nothing."""
+    try:
+        return int(value) if int(value) >= 0 else math.inf
+    except ValueError:
+        return math.inf
 
 
 def _cure_for_partitions(topic: Topic, live: Live) -> str:

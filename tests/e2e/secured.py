@@ -33,7 +33,7 @@ LISTENERS = ("USERS", "EXPIRED", "ELSEWHERE", "ASTRAY", "MUTUAL")
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 #: Kafka's numbers for our words, https://kafka.apache.org/protocol
 _RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
-_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
+_OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pipeline import kafka
+from pipeline import kafka, topic_settings
 from pipeline.acls import USERS
 from pipeline.settings import Settings
 from tests.e2e.postlog import postlog
@@ -68,6 +68,9 @@ async def test_a_pipeline_runs_with_exactly_the_acls_that_the_command_prints(
     assert printed.returncode == 0, printed.stderr
     secured.run(printed.stdout.splitlines())
     ask("topics", "topics", "apply")
+    async with kafka.admin(settings) as client:
+        await topic_settings.put(client, {system.topics.seen.name: {"segment.ms": "7200000"}})
+    assert "segment.ms" in ask("topics", "topics", "apply", "--yes")
     for user in ("topics", "console"):
         ask(user, "topics", "check")
 
@@ -250,6 +253,21 @@ async def feed(secured: SecuredKafka, system: System) -> None:
     ingress = system.start("ingress", module=(), **secured.access("ingress"))
     await system.ready(ingress)
     await system.deliver(ingress, [delivery("e1", "bounced.hard", "ann@example.com")])
+
+
+async def test_who_may_create_topics_and_not_change_them_is_told_so(
+    secured: SecuredKafka, settings: Settings, system: System
+) -> None:
+    await kafka.apply(settings)
+    await secured.allow(settings, [acl for acl in kafka.acls(settings) if acl.operation != "AlterConfigs"])
+    name = system.topics.seen.name
+    async with kafka.admin(settings) as client:
+        await topic_settings.put(client, {name: {"segment.ms": "7200000"}})
+    env = secured.access("topics") | {"TOPIC_PREFIX": settings.topic_prefix}
+    found = postlog("topics", "apply", "--yes", env=env)
+    assert found.returncode == 2, found.stdout
+    assert name in found.stderr
+    assert "postlog acls" in found.stderr
 
 
 def test_who_is_granted_nothing_may_do_nothing(secured: SecuredKafka, settings: Settings) -> None:

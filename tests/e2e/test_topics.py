@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import kafka, topics
+from pipeline import kafka, topic_settings, topics
 from pipeline.settings import Settings
 from tests.e2e.postlog import postlog
 
@@ -52,7 +52,7 @@ def test_missing_topics_fail_the_check_and_apply_creates_them(env: dict[str, str
     assert postlog("topics", "check", env=new).returncode == 0
 
     again = postlog("topics", "apply", "--json", env=new)
-    assert (again.returncode, json.loads(again.stdout)) == (0, {"created": [], "differences": []})
+    assert (again.returncode, json.loads(again.stdout)) == (0, {"created": [], "changed": [], "differences": []})
 
 
 async def test_another_partition_count_is_refused_with_the_way_round_it(
@@ -72,14 +72,30 @@ async def test_another_partition_count_is_refused_with_the_way_round_it(
     assert {live[name].partitions for name in keyed} == {12}
 
 
-def test_another_retention_is_shown_with_both_values_and_its_cure(env: dict[str, str], tmp_path: Path) -> None:
+async def test_another_retention_is_shown_with_what_it_deletes_and_changed_only_if_somebody_agrees(
+    env: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    name = kafka.topics_of(settings).events.name
+    async with kafka.admin(settings) as client:
+        # What the file does not name is nobody's to reset.
+        await topic_settings.put(client, {name: {"segment.ms": "7200000"}})
     shorter = env | {"TOPICS_FILE": file_with(tmp_path, config={"retention.ms": 3_600_000})}
-    result = postlog("topics", "apply", env=shorter)
-    assert result.returncode == 1
-    assert "retention.ms" in result.stdout
-    assert "3600000" in result.stdout
-    assert "1209600000" in result.stdout
-    assert "kafka-configs.sh --alter" in result.stdout
+
+    asked = postlog("topics", "apply", env=shorter)
+    assert asked.returncode == 1
+    assert all(value in asked.stdout for value in ("retention.ms", "3600000", "1209600000"))
+    assert "postlog topics apply. Kafka then deletes what is older than 1 h" in asked.stdout
+    assert "postlog topics apply --yes" in asked.stderr
+    told = json.loads(postlog("topics", "apply", "--json", env=shorter).stdout)
+    assert (told["changed"], [each["what"] for each in told["differences"]]) == ([], ["retention.ms"])
+
+    done = postlog("topics", "apply", "--yes", env=shorter)
+    assert done.returncode == 0, done.stderr
+    assert f"changed {name}: retention.ms was 1209600000 and is 3600000; Kafka deletes" in done.stdout
+    assert postlog("topics", "check", env=shorter).returncode == 0
+    async with kafka.admin(settings) as client:
+        live = await kafka.live_topics(client, kafka.topics_of(settings))
+    assert (live[name].config["retention.ms"], live[name].config["segment.ms"]) == ("3600000", "7200000")
 
 
 def test_brokers_that_do_not_answer_are_an_error_of_one_line() -> None:

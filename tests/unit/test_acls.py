@@ -48,8 +48,10 @@ def test_transactional_ids_are_those_of_lanes() -> None:
     assert all(a.prefixed and lane.startswith(a.name) for a in ids)
 
 
-def test_only_who_sets_up_creates_and_nobody_is_allowed_anything_on_the_cluster() -> None:
-    assert {a.user for a in FOUND if a.operation == "Create"} == {"topics"}
+def test_only_who_sets_up_creates_and_changes_and_nobody_is_allowed_anything_on_the_cluster() -> None:
+    for operation in ("Create", "AlterConfigs"):
+        assert {a.user for a in FOUND if a.operation == operation} == {"topics"}
+        assert names("topics", operation) == {t.name for t in TOPICS.all()}
     assert {a.resource for a in FOUND} == {"topic", "group", "transactional-id"}
 
 

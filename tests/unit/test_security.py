@@ -6,7 +6,12 @@ import ssl
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidTimestampError,
+    KafkaConnectionError,
+    TopicAuthorizationFailedError,
+)
 from click.testing import CliRunner
 
 from console.__main__ import main
@@ -163,6 +168,16 @@ def test_what_kafka_does_not_allow_is_named_wherever_it_comes_from(error: Except
     outer = PostlogError("the consumer stopped")
     outer.__cause__ = error
     assert str(security.denied(outer)) == str(refused)
+
+
+def test_a_time_that_kafka_refuses_names_the_clock_and_the_cure_wherever_it_comes_from() -> None:
+    outer = PostlogError("Kafka refused")
+    outer.__cause__ = ExceptionGroup("tasks", [InvalidTimestampError()])
+    for error in (InvalidTimestampError(), outer):
+        refused = security.denied(error)
+        assert isinstance(refused, KafkaRefused)
+        assert "this machine's clock" in str(refused)
+        assert "postlog topics apply" in str(refused)
 
 
 def test_any_other_error_is_not_taken_for_a_denial() -> None:

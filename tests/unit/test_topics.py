@@ -1,7 +1,10 @@
 """topics.yaml, and how a live cluster differs from it."""
 
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -51,8 +54,73 @@ def test_replication_and_settings_are_compared() -> None:
     assert found == {("replication", "2"), ("cleanup.policy", "delete"), ("segment.ms", "unset")}
 
 
-def document() -> dict[str, dict[str, dict[str, object]]]:
-    loaded: dict[str, dict[str, dict[str, object]]] = yaml.safe_load(FILE.read_text())
+@pytest.mark.parametrize(
+    ("name", "there", "wanted", "deletes"),
+    [
+        ("retention.ms", "2592000000", "1209600000", "what is older than 14 d"),
+        ("retention.ms", "-1", "3600000", "what is older than 1 h"),
+        ("retention.ms", "3600000", "1209600000", ""),
+        ("retention.ms", "3600000", "-1", ""),
+        ("retention.bytes", "-1", "1000", "the oldest of what is more than 1000 bytes of a partition"),
+        ("cleanup.policy", "compact", "delete", "what is older than the topic's retention"),
+        ("cleanup.policy", "delete", "compact", "all but the last record of each key"),
+        ("cleanup.policy", "compact", "compact,delete", "what is older than the topic's retention"),
+        ("cleanup.policy", "compact,delete", "compact", ""),
+        ("message.timestamp.type", "CreateTime", "LogAppendTime", ""),
+        ("max.message.bytes", "1048588", "2097152", ""),
+    ],
+)
+def test_a_setting_that_differs_can_be_changed_and_what_that_deletes_is_said(
+    name: str, there: str, wanted: str, deletes: str
+) -> None:
+    loaded = topics.load(FILE)
+    topic = msgspec.structs.replace(loaded.seen, config={name: wanted})
+    file = msgspec.structs.replace(loaded, seen=topic)
+    cluster = live(file)
+    cluster[topic.name] = Live(topic.partitions, topic.replication, topic.settings() | {name: there})
+    (found,) = topics.differences(file, cluster)
+    assert (found.setting, found.deletes) == (True, deletes)
+    assert found.cure == "postlog topics apply" + (f". Kafka then deletes {deletes}" if deletes else "")
+
+
+def test_who_forgot_how_many_replicas_a_write_needs_does_not_lower_it() -> None:
+    production = topics.load(FILE, min_insync=2)
+    found = topics.differences(topics.load(FILE), live(production))
+    assert {each.what for each in found} == {"min.insync.replicas"}
+    assert not any(each.setting for each in found)
+    assert all("TOPIC_MIN_INSYNC_REPLICAS=2" in each.cure for each in found)
+    assert all(each.setting for each in topics.differences(production, live(topics.load(FILE))))
+
+
+def test_the_log_gives_the_time_of_every_record_there_is() -> None:
+    assert {t.settings()["message.timestamp.type"] for t in topics.load(FILE).all()} == {"LogAppendTime"}
+
+
+def test_a_setting_of_all_topics_is_each_ones_unless_it_has_its_own() -> None:
+    given = document()
+    given["defaults"]["config"]["retention.ms"] = 5
+    found = topics.parse(given, source="here")
+    assert found.suppressions.config["retention.ms"] == 5
+    assert found.seen.config["retention.ms"] == 432_000_000
+
+
+def test_a_file_that_leaves_the_time_to_who_writes_is_refused_with_the_cure(tmp_path: Path) -> None:
+    former = document()
+    del former["defaults"]["config"]
+    file = tmp_path / "topics.yaml"
+    file.write_text(yaml.safe_dump(former))
+    with pytest.raises(ConfigError, match=r"email-events\.calls.*below `defaults:`") as caught:
+        topics.load(file)
+    # As the message says.
+    line = re.search(r"`(config: .*)` below", str(caught.value))
+    assert line is not None
+    former["defaults"] |= yaml.safe_load(line[1])
+    file.write_text(yaml.safe_dump(former))
+    assert topics.load(file).calls == topics.load(FILE).calls
+
+
+def document() -> dict[str, dict[str, Any]]:
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())
     return loaded
 
 
@@ -64,6 +132,12 @@ def document() -> dict[str, dict[str, dict[str, object]]]:
         ("events", {"name": "white space"}, "events.name"),
         ("events", {"writers": ["nobody"]}, "events.writers"),
         ("events", {"retention": 5}, "retention"),
+        ("events", {"config": 5}, "events.config"),
+        (
+            "calls",
+            {"config": {"message.timestamp.type": "CreateTime"}},
+            "message.timestamp.type must be LogAppendTime",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(role: str, change: dict[str, object], names: str, tmp_path: Path) -> None:
