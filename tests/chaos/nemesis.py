@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.settings import Settings
-from tests import broken_log
+from tests import broken_log, clock
 from tests.chaos import strangers
 from tests.chaos.cluster import Cluster, Node
 from tests.chaos.plan import Fault
@@ -27,8 +27,8 @@ from tests.e2e.system import Service
 
 #: Seconds of latency that `delay` adds to each direction.
 LATENCY = 0.15
-#: Seconds that `clock` steps by, to either side.
-STEP = 3_600.0
+#: Seconds that a clock is stepped by, to either side: more than Kafka lets a record be ahead by, an hour.
+STEP = 7_200.0
 #: Largest file that a process may write while its disk is "full": the limit that a quota would set.
 FULL = 4096
 #: Seconds that a fault waits at most until the cluster is whole.
@@ -108,7 +108,7 @@ class Nemesis:
 
     def clock(self, name: str, seconds: float) -> None:
         """Step the time of day of a service to so many seconds from the real one."""
-        (self._clocks / name).write_text(str(seconds))
+        clock.step(self._clocks / name, seconds)
 
     async def _follow(self, track: list[Fault], seconds: float) -> None:
         """Faults that come one after the other; one that comes late makes those after it late."""
@@ -202,8 +202,12 @@ class Nemesis:
 
         return room_again
 
-    async def _clock(self, name: str) -> Callable[[], None]:
-        self.clock(name, self._rng.choice((-STEP, STEP)))
+    async def _clock_ahead(self, name: str) -> Callable[[], None]:
+        self.clock(name, STEP)
+        return lambda: self.clock(name, 0.0)
+
+    async def _clock_behind(self, name: str) -> Callable[[], None]:
+        self.clock(name, -STEP)
         return lambda: self.clock(name, 0.0)
 
     async def _slow_bodies(self, name: str) -> Callable[[], None]:

@@ -42,7 +42,8 @@ SERVICE_KINDS = (
     Kind("wipe", PROCESSORS, 0.5, 1),
     Kind("corrupt", PROCESSORS, 0.5, 1),
     Kind("full_disk", ("ingress", *PROCESSORS), 4, 8),
-    Kind("clock", SERVICES, 5, 10),
+    Kind("clock_ahead", SERVICES, 5, 10),
+    Kind("clock_behind", SERVICES, 5, 10),
     Kind("slow_bodies", ("ingress",), 4, 7),
     Kind("large_bodies", ("ingress",), 4, 7),
     Kind("foreign", ("aborts", "hangs"), 2, 3),
@@ -59,6 +60,11 @@ CLUSTER_KINDS = (
     Kind("cut_log", BROKERS, 8, 10, patient=True),
 )
 _OF_CLUSTER = {kind.name for kind in CLUSTER_KINDS}
+_NAMES = {
+    name
+    for kind in (*SERVICE_KINDS, *CLUSTER_KINDS)
+    for name in (kind.name, *[f"{kind.name}:{target}" for target in kind.targets])
+}
 _ALWAYS_PATIENT = {kind.name for kind in CLUSTER_KINDS if kind.patient}
 #: Seconds between the end of a fault and the next one of its sort, at least and at most.
 PAUSE = (1.0, 4.0)
@@ -90,7 +96,11 @@ def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
     """The faults of a run, in the order of their beginnings; each ends within the time.
 
     only  kinds to take, `kill` or `kill:ingress`; all of them if it is empty
+
+    Raises ValueError for a kind that there is not: a run without faults proves nothing.
     """
+    if unknown := set(only) - _NAMES:
+        raise ValueError(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_NAMES))}")
     rng = random.Random(seed)
     services = _track(rng, _chosen(SERVICE_KINDS, only), PAUSE, seconds)
     patience = random.Random(f"{seed}/patience")

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from pipeline import deadletter, kafka
 from pipeline.contract import HEADER_ID
 from pipeline.settings import Settings
+from tests import clock
 from tests.chaos import broken, checker
 from tests.chaos.checker import Found, Verdict
 from tests.chaos.cluster import Cluster
@@ -120,6 +121,7 @@ async def run(
     build  one of `broken.BUILDS`, or the real one
     say    is told once a minute how far it is
     """
+    clock.library()  # before anything is started for nothing
     report = Report(seed, seconds, build)
     kinds = only.split(",") if only else []
     faults = plan(seed, seconds, kinds)
@@ -195,10 +197,12 @@ def _start(
     services = {}
     for name in SERVICES:
         package = name.removesuffix("-2")
-        module = ["tests.chaos.launch", package, str(clocks / name)]
+        module = ["tests.chaos.launch", package]
         if build and broken.SERVICE[build] == package:
             module.append(build)
         env = {"TOPIC_REPLICATION": "3", "TOPIC_MIN_INSYNC_REPLICAS": "2", "KAFKA_WAIT_SECONDS": "120"}
+        env |= clock.environment(clocks / name)
+        clock.step(clocks / name, 0.0)
         services[name] = system.start(package, module=tuple(module), **env, **more[package])
     senders.url = services["ingress"].url
     people.answer.set()

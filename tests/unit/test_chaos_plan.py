@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.chaos.plan import CLUSTER_KINDS, SERVICE_KINDS, plan
+from tests.chaos.plan import CLUSTER_KINDS, SERVICE_KINDS, SERVICES, plan
 
 
 def test_the_same_seed_plans_the_same_faults_and_another_one_others() -> None:
@@ -32,3 +32,13 @@ def test_a_plan_can_be_of_some_kinds_and_targets_only() -> None:
     faults = plan(1, 120, ["kill:ingress", "all_away"])
     assert {(fault.kind, fault.target) for fault in faults} == {("kill", "ingress"), ("all_away", "all")}
     assert {fault.kind for fault in plan(1, 120, ["cut"])} == {"cut"}
+
+
+def test_a_fault_that_there_is_not_is_refused_and_a_plan_has_those_that_were_asked_for() -> None:
+    with pytest.raises(ValueError, match="no such faults: clock, kill:nobody"):
+        plan(1, 300, ["clock", "kill:nobody", "kill"])
+    found = plan(1, 300, ["clock_ahead", "clock_behind:lookup"])
+    assert {(fault.kind, fault.target) for fault in found if fault.kind == "clock_behind"} == {
+        ("clock_behind", "lookup")
+    }
+    assert {fault.target for fault in found if fault.kind == "clock_ahead"} == set(SERVICES)
