@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from alerter.incidents import News
-from pipeline import letters
+from pipeline import letters, masking
 from pipeline.contract import EventType
 from pipeline.deadletter import DeadLetter
 from pipeline.incidents import NOTICES
@@ -22,8 +22,6 @@ CRITICAL = frozenset({EventType.HARD_BOUNCE.value, EventType.COMPLAINT.value})
 
 _TYPES = frozenset(known.value for known in EventType)
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
-# The name in an address, which makes it personal data; the domain may help and stays.
-_NAME_AT = re.compile(r"""(?:"[^"]*"|[^\s@"'<>,;:()\[\]]+)(@|%40)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class Alert:
 
 
 def key_of(letter: DeadLetter) -> GroupKey:
-    """The letter's group. Everything in it comes from headers, so it is cut down to what a title may show."""
+    """The letter's group. All of it comes from headers, so it is masked and cut down to what a title may show."""
     return GroupKey(
         error=_word(letter.error, 100),
         type=letter.type if letter.type in _TYPES else EventType.UNKNOWN.value,
@@ -141,14 +139,13 @@ def example_of(letter: DeadLetter, place: Place) -> Example:
 
 def shown(text: str, longest: int) -> str:
     """Text of a letter in one line fit for a message: names in addresses masked, at most `longest` characters."""
-    # Cut first: a pattern over a header of megabytes would hold up everybody.
-    line = " ".join(_NAME_AT.sub(r"…\1", text[: 2 * longest]).split())
-    printable = "".join(character for character in line if character.isprintable())
-    return printable if len(printable) <= longest else f"{printable[: longest - 1]}…"
+    line = " ".join(text.split())
+    # Masked last: without what cannot be printed two parts of an address may come together.
+    return masking.cut("".join(character for character in line if character.isprintable()), longest)
 
 
 def _word(text: str, longest: int) -> str:
-    return _ODD.sub("_", text[:longest])
+    return _ODD.sub("_", masking.text(text))[:longest]
 
 
 def merge(earlier: Summary, later: Summary) -> Summary:

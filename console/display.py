@@ -11,6 +11,7 @@ from rich.text import Text
 
 from console.metrics import Alerts, Outage, Rates, Totals, UnknownType
 from console.stack import Change, Child, State
+from pipeline import masking
 
 _COLOURS: dict[State, str] = {
     "starting": "yellow",
@@ -32,7 +33,7 @@ def screen(children: Iterable[Child], kafka: str, totals: Totals | None, rates: 
     for child in children:
         state = Text(child.state, style=_COLOURS[child.state])
         if child.detail:
-            state.append(f" ({child.detail[:_LONGEST_DETAIL]})", style="dim")
+            state.append(f" ({masking.cut(child.detail, _LONGEST_DETAIL)})", style="dim")
         table.add_row(child.service.name, child.service.url, str(child.pid or ""), state, str(child.restarts or ""))
     return Group(table, Text(), Text(numbers(totals, rates) if totals else "no numbers yet"), Text())
 
@@ -78,4 +79,4 @@ def _rate(value: float | None) -> str:
 
 def line(change: Change) -> str:
     """A state change in one line."""
-    return f"{change.service}: {change.state}{f' ({change.detail})' if change.detail else ''}"
+    return f"{change.service}: {change.state}{f' ({masking.text(change.detail)})' if change.detail else ''}"

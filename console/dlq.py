@@ -71,7 +71,8 @@ def list_(
 def show(environ: options.Environ, *, identity: str, reveal: bool, as_json: bool, folder: Folder) -> None:
     """Show all of one letter: where it stood, why it failed, what was done about it, and what it says.
 
-    The address is masked in payload, key, headers and messages alike, unless --reveal is given: it is personal data.
+    The address is masked in payload, key, headers and messages alike, since it is personal data; --reveal shows
+    payload, key and headers as they are.
 
     \b
       postlog dlq show 3-17

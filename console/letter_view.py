@@ -11,10 +11,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console import letters, masking, moments
+from console import letters, moments
 from console.letters import Group, Index, Letter, Refused
-from console.masking import printable
-from pipeline import deadletter
+from pipeline import deadletter, masking
 from pipeline.contract import Record
 from pipeline.letters import Action, Place, Standing
 
@@ -109,7 +108,7 @@ def _failure(partition: int, record: Record, text: Callable[[str], str]) -> Fail
     read = deadletter.read(record)
     return Failure(
         at=read.last_failure,
-        error=read.error,
+        error=text(read.error),
         message=text(read.message),
         stage=read.stage,
         tries=read.tries,
@@ -194,6 +193,11 @@ def _table(*headings: str) -> Table:
         # An id that is cut is of no use; everything else wraps.
         table.add_column(heading, header_style="dim", no_wrap=heading == "id", overflow="fold")
     return table
+
+
+def printable(given: str) -> str:
+    """Text without what would move a terminal's cursor or ring its bell."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in given)
 
 
 def _cells(*values: str) -> list[Text]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from console import masking
-from pipeline import deadletter, letters
+from pipeline import deadletter, letters, masking
 from pipeline.contract import Record
 from pipeline.errors import Undecodable
 from pipeline.letters import LetterState, Place, Standing
@@ -91,20 +90,15 @@ def letter_of(record: Record, partition: int) -> Letter:
     read = deadletter.read(record)
     place = Place(partition, record.offset)
     # Thousands of letters share a few words; interned, they share them in memory too.
-    shared = (
-        read.type,
-        read.provider,
-        read.error,
-        masking.text(read.message[: deadletter.LONGEST_MESSAGE])[:LONGEST_REASON],
-    )
-    kind, provider, error, reason = (sys.intern(text) for text in shared)
+    headers = (masking.text(header) for header in (read.type, read.provider, read.error))
+    kind, provider, error = (sys.intern(header) for header in headers)
     return Letter(
         id=letters.identity(read, place),
         stage=read.stage,
         type=kind,
         provider=provider,
         error=error,
-        reason=reason,
+        reason=sys.intern(masking.cut(read.message, LONGEST_REASON)),
         redrives=read.redrives,
         first_failure=read.first_failure,
         last_failure=read.last_failure,

@@ -235,12 +235,6 @@ def origin_header(partition: int, position: Position) -> tuple[str, bytes]:
     return HEADER_ORIGIN, b"%d:%d:%d" % (partition, position.offset, position.at)
 
 
-def masked(address: str) -> str:
-    """An address fit for a log: `a…@example.com`. It is personal data."""
-    local, at, domain = address.rpartition("@")
-    return f"{local[:1]}…{at}{domain}" if at else "…"
-
-
 def fingerprint(*parts: bytes) -> str:
     """An id for an event whose provider gives none: the same bytes sent again make the same id."""
     digest = hashlib.sha256()

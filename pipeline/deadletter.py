@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from pipeline import masking
 from pipeline.contract import (
     HEADER_ID,
     HEADER_ORIGIN,
@@ -60,7 +61,7 @@ ADDED = frozenset(
         HANDLER,
     }
 )
-#: Error messages quote input; more than this helps nobody.
+#: Error messages quote input: they are masked, and more than this helps nobody.
 LONGEST_MESSAGE = 500
 
 
@@ -115,7 +116,7 @@ def headers(
     """
     added = [
         (EXCEPTION, f"{type(error).__module__}.{type(error).__qualname__}".encode()),
-        (MESSAGE, str(error)[:LONGEST_MESSAGE].encode(errors="replace")),
+        (MESSAGE, masking.cut(str(error), LONGEST_MESSAGE).encode(errors="replace")),
         (STAGE, stage.encode()),
         (TRIES, b"%d" % tries),
         (FIRST_FAILURE, b"%d" % (now if first_failure is None else first_failure)),

@@ -1,4 +1,7 @@
-"""How every service logs: structlog on standard error, as lines or as JSON, never a whole record or address."""
+"""How every service logs: structlog on standard error, as lines or as JSON, never a whole record or address.
+
+Whatever a line says, a library's and a traceback too, goes through `masking` before it is written.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
+from pipeline import masking
 from pipeline.settings import Settings
 
 #: Seconds in which a library may say the same thing once: clients say many times a second that a broker is away.
@@ -68,6 +72,11 @@ class Sparing:
             self._say_again[key] = now + SELDOM_SECONDS
 
 
+def masked(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Processor of structlog, after `format_exc_info` and before what renders: no address is in the line."""
+    return {name: masking.value(item) for name, item in line.items()}
+
+
 def configure(settings: Settings, service: str) -> None:
     """Set logging up for this process; every line carries the service's name. Call once, first."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -75,19 +84,18 @@ def configure(settings: Settings, service: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        # A plain traceback: a rich one prints the locals, and those hold addresses.
+        # It warns of a traceback that is made before, unless it would make a plain one itself.
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer]
-        if settings.log_format == "json"
-        else [*shared, renderer],
+        processors=[*shared, masked, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -96,10 +104,8 @@ def configure(settings: Settings, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info]
-            if settings.log_format == "json"
-            else shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, masked, renderer],
         )
     )
     handler.addFilter(Malformed())

@@ -23,7 +23,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from pipeline import logs, security
+from pipeline import logs, masking, security
 from pipeline import settings as environment
 from pipeline.access import Access
 from pipeline.errors import ConfigError, PostlogError
@@ -63,7 +63,7 @@ def add_health_routes(
     def answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             health = check()
-            details = health.details if access.allows(request) else {}
+            details = masking.value(health.details) if access.allows(request) else {}
             return web.json_response({"ok": health.ok, **details}, status=200 if health.ok else 503)
 
         return handler

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline import masking
 from pipeline.contract import Record, explain
 from pipeline.errors import ForeignOffset
 
@@ -50,7 +51,9 @@ def read(metadata: str) -> Bounds | None:
     try:
         return _decode(metadata)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-        raise ForeignOffset(f"its metadata is none of postlog's ({explain(error)}): {metadata[:200]!r}") from None
+        raise ForeignOffset(
+            f"its metadata is none of postlog's ({explain(error)}): {masking.cut(metadata, 200)!r}"
+        ) from None
 
 
 def write(bounds: Bounds | None, end: int) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from pipeline import contract, suppression
+from pipeline import contract, masking, suppression
 from pipeline.errors import StoreBroken
 from pipeline.providers import as_it_means_now
 from processor import calls, metrics
@@ -279,8 +279,7 @@ def _counts(circuit: Circuit, call: Call, error: Exception | None, *, probe: boo
     elif error is None:
         circuit.succeeded(call.row, now)
     else:
-        # What is told of an outage goes to people: no address is in it.
-        reason = f"{type(error).__name__}: {error}".replace(call.email, contract.masked(call.email))
+        reason = masking.text(f"{type(error).__name__}: {error}")  # it is told to people
         at = int(time.time() * 1000)
         circuit.failed(call.row, reason, now=now, at=at, wait=_wait(error))
     return error is None or not (probe or circuit.is_open)

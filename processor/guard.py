@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from pipeline import incidents
+from pipeline import incidents, masking
 from pipeline.incidents import Incident
 from processor import circuit, unknown_types
 from processor.circuit import Circuits
@@ -89,12 +89,12 @@ def changes(noted: Collection[bytes], circuits: Circuits, *, moved: bool) -> dic
 
 def stopped(subject: str, reason: str, now: int) -> Incident:
     """The incident of a processor that stops itself; now in ms."""
-    return Incident(kind="processor_stopped", subject=subject, since=now, reason=reason[:1000])
+    return Incident(kind="processor_stopped", subject=subject, since=now, reason=masking.cut(reason, 1000))
 
 
 def _open(circuits: Circuits) -> list[Incident]:
     return [
-        Incident(kind="circuit_open", subject=name, since=found.since, reason=found.reason[:1000])
+        Incident(kind="circuit_open", subject=name, since=found.since, reason=masking.cut(found.reason, 1000))
         for name, found in circuits.items()
         if found.since is not None
     ]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from pipeline import masking
 from pipeline.contract import Record, explain
 from pipeline.errors import ForeignOffset
 from processor import bounds
@@ -70,7 +71,9 @@ def read(metadata: str) -> Mark:
             return Mark(bounds=bounds.read(metadata))
         return _decode(metadata)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-        raise ForeignOffset(f"its metadata is none of postlog's ({explain(error)}): {metadata[:200]!r}") from None
+        raise ForeignOffset(
+            f"its metadata is none of postlog's ({explain(error)}): {masking.cut(metadata, 200)!r}"
+        ) from None
 
 
 def write(mark: Mark, end: int) -> str:

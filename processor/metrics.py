@@ -8,6 +8,7 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from pipeline import masking
 from pipeline.errors import NoRecipient, Undecodable
 from processor.calls import Settled
 from processor.circuit import Circuit, Circuits
@@ -63,9 +64,9 @@ def count(partition: int, records: int, changes: Changes) -> None:
     """Count a committed batch."""
     RECORDS.labels(partition).inc(records)
     for (provider, kind), number in changes.processed.items():
-        EVENTS.labels(provider, kind).inc(number)
+        EVENTS.labels(masking.text(provider), kind).inc(number)
     for (provider, age), number in changes.duplicates.items():
-        DUPLICATES.labels(provider, age).inc(number)
+        DUPLICATES.labels(masking.text(provider), age).inc(number)
     for rejected in changes.rejected:
         DEAD_LETTERS.labels(type(rejected.error).__name__).inc()
     SUPPRESSION_WRITES.inc(len(changes.suppressions))

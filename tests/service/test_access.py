@@ -120,6 +120,18 @@ async def test_on_this_machine_alone_nobody_needs_a_token(host: str) -> None:
         assert await status(client, "/metrics") == 200
 
 
+async def test_no_health_page_shows_an_address() -> None:
+    details = {"lanes": {"3": ["for ann@x.io"]}, "reason": r"o'ann\u0040x.io"}
+    app = web.Application()
+    everybody = access.of(Settings(), "127.0.0.1", "LOOKUP_HOST")
+    service.add_health_routes(app, everybody, live=lambda: Health(True, details), ready=lambda: Health(True, details))
+    async with TestClient(TestServer(app)) as client:
+        for path in ("/health/live", "/health/ready"):
+            async with client.get(path) as answer:
+                shown = await answer.json()
+                assert shown == {"ok": True, "lanes": {"3": ["for …@x.io"]}, "reason": r"…\u0040x.io"}
+
+
 @pytest.mark.parametrize("content", [None, "", "ann read short"])
 def test_a_file_that_holds_no_tokens_is_refused_at_the_start(file: Path, content: str | None) -> None:
     if content is not None:

@@ -281,7 +281,7 @@ async def test_an_outage_costs_no_try_and_its_calls_are_made_in_order_when_it_is
         nonlocal probes
         if not up:
             probes += lane.circuits["h"].is_open
-            raise OSError("down")
+            raise OSError("down, also for o'ann%40x.io")
         made.append(event.id)
 
     lane = Lane(store, handle, retry=Retry(tries=2, base=0.001), outage=DOWN)
@@ -289,6 +289,7 @@ async def test_an_outage_costs_no_try_and_its_calls_are_made_in_order_when_it_is
     while probes < 8:
         await lane.commit()
     assert lane.circuits["h"].is_open
+    assert lane.circuits["h"].reason == "OSError: down, also for …%40x.io"
     assert lane.calling.owed == 30
     assert not lane.given_up
     up = True

@@ -263,16 +263,20 @@ def test_a_group_is_named_by_known_types_and_plain_words() -> None:
     key = key_of(letter("<b>made up</b>", error="x" * 5000, provider="evil\r\nSubject: hi@example.com" + "y" * 5000))
     assert key.type == "unknown"
     assert len(key.error) == 100
-    assert key.provider.startswith("evil__Subject__hi_example.com")
+    assert key.provider.startswith("evil__Subject____example.com")
     assert len(key.provider) == 32
+    assert "jane" not in key_of(letter("opened", error="x" * 95 + ".jane.doe@example.com")).error
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("data.email: 'jane.doe@example.com' is odd", "data.email: '…@example.com' is odd"),
+        ("data.email: 'jane.doe@example.com' is odd", "data.email: …@example.com' is odd"),
         ('"jane doe"@example.com', "…@example.com"),
         ("jane%40example.com", "…%40example.com"),
+        (r"jane.doe\u0040example.com", r"…\u0040example.com"),
+        ("for o'brien@example.com", "for …@example.com"),
+        ("jane%\x0040example.com", "…%40example.com"),
         ("two\nlines\x00\x1b[31m", "two lines[31m"),
         ("x" * 301, "x" * 299 + "…"),
         ("", ""),

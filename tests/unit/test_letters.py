@@ -210,3 +210,9 @@ def test_an_id_that_no_letter_has_is_refused_and_one_named_twice_counts_once() -
 def test_an_address_in_a_reason_is_masked() -> None:
     found = letters.letter_of(letter(5, error=NoRecipient("email: ann@example.com is nobody")), 3)
     assert found.reason == "email: …@example.com is nobody"
+
+
+def test_no_header_of_a_letter_shows_an_address() -> None:
+    strange = [(contract.HEADER_PROVIDER, b"ann@x.io"), (contract.HEADER_TYPE, b"o'ann%40x.io")]
+    found = letters.letter_of(letter(5, headers=strange), 3)
+    assert (found.provider, found.type) == ("…@x.io", "…%40x.io")

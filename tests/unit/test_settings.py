@@ -6,7 +6,6 @@ import re
 import pytest
 
 from pipeline import settings
-from pipeline.contract import masked
 from pipeline.errors import ConfigError
 from pipeline.logs import SELDOM_SECONDS, Seldom
 
@@ -39,11 +38,6 @@ def test_a_wrong_value_is_refused_with_its_name(name: str, value: str) -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(name.isupper() and meaning for name, _, meaning in settings.documented())
-
-
-def test_a_masked_address_shows_its_domain_and_one_letter() -> None:
-    assert masked("ann@example.com") == "a…@example.com"
-    assert masked("nonsense") == "…"
 
 
 def test_a_library_that_repeats_itself_is_heard_once() -> None:
