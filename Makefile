@@ -99,6 +99,10 @@ lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml 
 	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' --group peers -o requirements-peers.lock
 
+.PHONY: lock-jars
+lock-jars: $(READY) ## write the hashes of Kafka's jars again, after its version was changed in console/kafka_jars.py
+	@$(BIN)/python -m bench.lock_jars
+
 .PHONY: audit
 audit: $(READY) ## known vulnerabilities of what services are made of, or, where PyPI tells none, what is not the newest
 	@[ -x $(VENV)/audit/bin/pip-audit ] || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit uv; }

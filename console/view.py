@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 
-from console import display, kafka_jars
+from console import display, jars
 from console.metrics import Rates, Totals
 from console.stack import Change, Child
 
@@ -106,7 +106,7 @@ class Lines:
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[kafka_jars.Progress]:
+def progress(console: Console) -> Iterator[jars.Progress]:
     """Show how something long gets on: a bar on a terminal, each step's name once elsewhere."""
     if not console.is_terminal:
         said: set[str] = set()
