@@ -33,6 +33,26 @@ def printer() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
 
 
+class FilePath(click.Path):
+    """A path that says something: "" is a variable that is not set, and would mean the folder we are in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty: give a name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Filled(click.ParamType):
+    """A text that says something: "" is a variable that is not set, and would mean whatever runs here."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("is empty: leave it out, or say what it is", param, ctx)
+        return str(value)
+
+
 def _folder(_: click.Context, __: click.Parameter, path: Path) -> Folder:
     return Folder(path)
 
@@ -42,7 +62,7 @@ def data(command: F) -> F:
     return click.option(
         "--data",
         "folder",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FilePath(path_type=Path, file_okay=False),
         callback=_folder,
         default=".data",
         show_default=True,
@@ -57,7 +77,7 @@ def as_json(command: F) -> F:
 
 def lookup(command: F) -> F:
     """--url, where lookup is."""
-    return click.option("--url", help="The lookup API, if not the running system's.")(command)
+    return click.option("--url", type=Filled(), help="The lookup API, if not the running system's.")(command)
 
 
 def _email(_: click.Context, __: click.Parameter, given: str) -> str:

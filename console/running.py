@@ -74,14 +74,15 @@ class Folder:
         return sorted((self.path / "state").glob(f"{service}-*"))
 
     @property
-    def _lock(self) -> Path:
+    def lock(self) -> Path:
+        """Held by the `postlog up` that runs here; always empty."""
         return self.path / "lock"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep this folder to ourselves. Raises PostlogError if another `postlog up` has it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("a") as lock:
+        with self.lock.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -95,7 +96,7 @@ class Folder:
         """The system that runs on this folder now, None if none does."""
         try:
             # Read-only: asking must not make a folder that was never used.
-            with self._lock.open() as lock:
+            with self.lock.open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return None

@@ -32,7 +32,9 @@ LONGEST_LINE = 4 * 1024 * 1024
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True))
+@click.argument(
+    "file", required=False, type=options.FilePath(path_type=Path, dir_okay=False, exists=True, allow_dash=True)
+)
 @click.option("--sample", "count", type=click.IntRange(min=1), help="Make this many deliveries instead of reading.")
 @click.option(
     "--duplicates",
@@ -42,8 +44,10 @@ LONGEST_LINE = 4 * 1024 * 1024
     help="Share of the sample that repeats earlier deliveries.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Make the same sample again; random if not given.")
-@click.option("--url", help="The ingress, if not the running system's.")
-@click.option("--secret", help="The signing secret; otherwise WEBHOOK_SECRET, or the running system's.")
+@click.option("--url", type=options.Filled(), help="The ingress, if not the running system's.")
+@click.option(
+    "--secret", type=options.Filled(), help="The signing secret; otherwise WEBHOOK_SECRET, or the running system's."
+)
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True)
 @click.option(
     "--tries",

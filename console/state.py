@@ -44,7 +44,7 @@ def _options(command: F) -> F:
         click.option(
             "--state-dir",
             "folders",
-            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            type=options.FilePath(path_type=Path, file_okay=False, exists=True),
             multiple=True,
             help="A processor's STATE_DIR; repeatable. If not given: STATE_DIR, or those of `postlog up` in --data.",
         ),

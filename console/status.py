@@ -53,9 +53,15 @@ class Status(msgspec.Struct, frozen=True):
 def _where(command: options.F) -> options.F:
     """Options for a system that no run.json here tells of."""
     for name in ("alerter", "lookup", "ingress"):
-        command = click.option(f"--{name}-url", help=f"The {name}, if not the running system's.")(command)
+        command = click.option(
+            f"--{name}-url", type=options.Filled(), help=f"The {name}, if not the running system's."
+        )(command)
     return click.option(
-        "--processor-url", "processor_urls", multiple=True, help="A processor; once for each that runs."
+        "--processor-url",
+        "processor_urls",
+        type=options.Filled(),
+        multiple=True,
+        help="A processor; once for each that runs.",
     )(command)
 
 

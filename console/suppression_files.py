@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console import asking, event_log, options, rows
+from console import asking, event_log, options, rows, target
 from console.event_log import Written
 from console.known import Known
 from console.rows import Bad, Entry, Format
@@ -27,11 +24,11 @@ from pipeline.errors import PostlogError
 
 #: Bad lines that are named; whoever has more mends the pattern first.
 MOST_NAMED = 20
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = options.FilePath(path_type=Path, dir_okay=False)
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=options.FilePath(path_type=Path, dir_okay=False, exists=True))
 @click.option("--because", default="", callback=options.reason, help="Why, for rows that do not say so themselves.")
 @options.who
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="If the extension does not say it.")
@@ -132,7 +129,8 @@ def export(
     """Write what stands against every suppressed address into FILE, or to standard output; `import` reads it again.
 
     A row per cause; a cause that came more than once has two, its first and its latest time. FILE appears when it is
-    complete, and only its owner may read it: addresses are personal data.
+    complete, and only its owner may read it: addresses are personal data. A link is followed; a pipe or a device is
+    written into.
 
     \b
       postlog suppressions export suppressed.csv
@@ -142,41 +140,19 @@ def export(
         raise click.UsageError("give --csv or --ndjson, or a FILE with such an extension")
     form = form or rows.format_of(file.name if file else "")
     lookup = url or options.addresses(environ, folder).lookup
-    with _bar(None) as progress, _whole(file) as target:
-        count = asyncio.run(_export(lookup, form, target, progress))
+    with _bar(None) as progress, target.whole(file) if file else nullcontext(sys.stdout.buffer) as out:
+        count = asyncio.run(_export(lookup, form, out, progress))
     click.echo(f"{count} addresses" + (f" in {file}" if file else ""), err=True)
 
 
-@contextmanager
-def _whole(file: Path | None) -> Iterator[IO[bytes]]:
-    """Where to write; a file takes its name when all is written, and there is none otherwise."""
-    if file is None:
-        yield sys.stdout.buffer
-        return
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    except OSError as error:
-        raise PostlogError(f"{file}: cannot be written: {error.strerror}") from None
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            yield target
-        partial.replace(file)
-    except OSError as error:
-        raise PostlogError(f"{file}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
-
-
-async def _export(url: str, form: Format, target: IO[bytes], progress: Callable[[int], None]) -> int:
+async def _export(url: str, form: Format, out: IO[bytes], progress: Callable[[int], None]) -> int:
     count = 0
-    target.write(rows.heading(form))
+    out.write(rows.heading(form))
     async for known in _readable(asking.everything(url)):
-        target.writelines(rows.line(row, form) for row in rows.rows_of(known))
+        out.writelines(rows.line(row, form) for row in rows.rows_of(known))
         count += 1
         progress(count)
-    target.flush()
+    out.flush()
     return count
 
 

@@ -6,7 +6,6 @@ The shell around plan.py (what to start), stack.py (keeping it running) and view
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from console import broker, plan, ports, running, sender, topics
+from console import broker, claim, plan, ports, running, sender, topics
 from console.local_kafka import LocalKafka
 from console.numbers import Numbers
 from console.plan import Process
@@ -82,8 +81,7 @@ class System:
             patience=LEFTOVERS if wish.folder.run.exists() else 0.0,
         )
         self._forget()
-        shutil.rmtree(wish.folder.scratch, ignore_errors=True)
-        wish.folder.scratch.mkdir(parents=True)
+        claim.fresh_scratch(wish.folder)
         kafka = self._start_kafka()
         self._create_topics(kafka)
         common = {

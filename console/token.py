@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from console import options, target
 from pipeline import tokens
 from pipeline.errors import ConfigError, PostlogError
 from pipeline.tokens import Scope
@@ -19,7 +20,7 @@ from pipeline.tokens import Scope
 )
 @click.option(
     "--file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FilePath(dir_okay=False, path_type=Path),
     help="Append its line to this file, OPERATOR_TOKENS_FILE of the services.",
 )
 def token(*, name: str, scope: Scope, file: Path | None) -> None:
@@ -47,12 +48,10 @@ def token(*, name: str, scope: Scope, file: Path | None) -> None:
 def _append(file: Path, name: str, line: str) -> None:
     """Write the line behind the others, into a new file that takes the old one's place: nobody reads half of it."""
     try:
-        before = file.read_text() if file.exists() else ""
+        before = file.read_text() if file.is_file() else ""
         if any(found.name == name for found in (tokens.parse(before, str(file)) if before.strip() else ())):
             raise ConfigError(f"{file}: there is a token of {name} already: take another name, or delete that line")
-        partial = file.with_name(f".{file.name}.new")
-        partial.write_text(f"{before.rstrip()}\n{line}\n".lstrip())
-        partial.chmod(0o644)
-        partial.replace(file)
     except OSError as error:
-        raise PostlogError(f"{file}: cannot be written: {error.strerror}") from None
+        raise PostlogError(f"{file}: cannot be read: {error.strerror}") from None
+    with target.whole(file, mode=0o644) as out:
+        out.write(f"{before.rstrip()}\n{line}\n".lstrip().encode())

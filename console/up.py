@@ -8,7 +8,7 @@ from typing import Literal
 import click
 import msgspec
 
-from console import options, signals
+from console import claim, options, signals
 from console.running import Folder
 from console.system import System, Wish
 from pipeline import settings as environment
@@ -33,7 +33,7 @@ from pipeline import settings as environment
 )
 @click.option(
     "--ready-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FilePath(path_type=Path, dir_okay=False),
     help="Write the addresses here, as JSON, once everything is ready.",
 )
 @click.pass_obj
@@ -49,7 +49,8 @@ def up(
     """Run the whole pipeline here: Kafka, ingress, processor, alerter, lookup. Ctrl-C stops it.
 
     Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, else a local one whose data stays in the data folder. A
-    service that dies is started again; its log is in the folder's logs/. All of `postlog settings` applies.
+    service that dies is started again; its log is in the folder's logs/. All of `postlog settings` applies. The data
+    folder is for this alone: one that holds what others made is refused.
 
     Without WEBHOOK_SECRET a signing secret is made once and kept in the data folder, as webhook-secret.
 
@@ -60,6 +61,8 @@ def up(
     settings = environment.load(environ)
     if ingress_workers is not None:
         settings = msgspec.structs.replace(settings, ingress_workers=ingress_workers)
+    claim.claim(folder)
+    ready_file = ready_file and claim.require_ready_file(ready_file)
     wish = Wish(settings, environ, folder, processors, auto=ports == "auto", ready_file=ready_file)
     console = options.printer()
     with folder.locked(), signals.interrupt():

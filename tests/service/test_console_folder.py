@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from console import running
+from console import claim, running
+from console.__main__ import main
 from console.running import Folder, Running
-from pipeline.errors import PostlogError
+from pipeline.errors import ConfigError, PostlogError
 
 SYSTEM = Running(
     kafka="127.0.0.1:9092",
@@ -72,3 +76,119 @@ def test_a_file_for_addresses_that_cannot_be_written_is_named(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(PostlogError, match=r"file/ready\.json: cannot be written"):
         running.write(tmp_path / "file" / "ready.json", SYSTEM)
+
+
+def up(*args: str | Path) -> Result:
+    """`postlog up` until it finds the port of its lookup taken, which is before anything starts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "LOOKUP_PORT": str(taken.getsockname()[1])}
+        result = CliRunner().invoke(main, ["up", *map(str, args)], obj=environ)
+    assert result.exit_code == 2, result.output
+    return result
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("name", ["tmp/mine", "kafka/tmp/mine", "notes.txt", "run.json", "lock"])
+def test_a_folder_that_holds_what_others_made_is_refused_and_stays_as_it_is(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "d" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    before = files(tmp_path)
+    result = up("--data", tmp_path / "d")
+    assert "is not a data folder of postlog, and holds what others made: " in result.stderr
+    assert name.split("/")[0] in result.stderr
+    assert files(tmp_path) == before
+
+
+def test_an_empty_lock_alone_does_not_make_a_foreign_folder_ours(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    for name in ("lock", "tmp/mine"):
+        (tmp_path / name).touch()
+    assert "holds what others made: lock, tmp" in up("--data", tmp_path).stderr
+    assert (tmp_path / "tmp" / "mine").exists()
+
+
+def test_a_new_or_empty_folder_is_taken_and_taken_again(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "new" / "data", tmp_path / "empty"):
+        for _ in range(2):
+            assert "(lookup)" in up("--data", folder).stderr
+            (folder / "deliveries.ndjson").touch()
+        assert (folder / claim.MARK).exists()
+
+
+@pytest.mark.parametrize("left", ["webhook-secret", "logs/ingress.log", "kafka/ports.json"])
+def test_the_folder_of_a_former_release_is_taken(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / left).write_text("x" * 64)
+    (tmp_path / "ready.json").touch()
+    (tmp_path / "lock").touch()
+    assert "(lookup)" in up("--data", tmp_path).stderr
+
+
+def test_what_other_commands_leave_in_the_folder_does_not_hinder(tmp_path: Path) -> None:
+    for name in ("state/processor-1", "tests", "tmp/rebuild-x1", "lost+found"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".DS_Store").touch()
+    assert "(lookup)" in up("--data", tmp_path).stderr
+
+
+def test_temporary_files_of_the_last_run_are_deleted_and_what_a_link_leads_to_is_not(folder: Folder) -> None:
+    claim.claim(folder)
+    folder.scratch.mkdir()
+    (folder.scratch / "old").touch()
+    claim.fresh_scratch(folder)
+    assert list(folder.scratch.iterdir()) == []
+    elsewhere = folder.path / "elsewhere"
+    folder.scratch.rename(elsewhere)
+    (elsewhere / "mine").touch()
+    folder.scratch.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="remove the link"):
+        claim.fresh_scratch(folder)
+    assert (elsewhere / "mine").exists()
+
+
+def test_a_ready_file_that_is_something_else_is_refused_and_stays(tmp_path: Path) -> None:
+    notes, ready, link = tmp_path / "notes", tmp_path / "ready.json", tmp_path / "link"
+    notes.write_text("mine")
+    os.mkfifo(tmp_path / "fifo")
+    link.symlink_to(ready)
+    for name, why in (("notes", "holds something else"), ("fifo", "is not a plain file")):
+        assert why in up("--data", tmp_path / "d", "--ready-file", tmp_path / name).stderr
+    assert (notes.read_text(), (tmp_path / "fifo").is_fifo()) == ("mine", True)
+    running.write(ready, SYSTEM)
+    assert claim.require_ready_file(link) == ready
+    assert claim.require_ready_file(tmp_path / "new.json") == tmp_path / "new.json"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("up", "--data", ""),
+        ("up", "--ready-file", ""),
+        ("status", "--data", ""),
+        ("suppressions", "export", ""),
+        ("suppressions", "get", "a@example.com", "--url", ""),
+        ("suppressions", "list", "--url", " "),
+        ("send", "--sample", "1", "--url", ""),
+        ("send", "--sample", "1", "--secret", ""),
+        ("status", "--lookup-url", ""),
+        ("status", "--processor-url", ""),
+        ("token", "ann", "--file", ""),
+        ("state", "discard", "--state-dir", ""),
+    ],
+    ids=" ".join,
+)
+def test_a_variable_that_is_not_set_does_not_mean_what_is_here(
+    line: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, line, obj={})
+    assert result.exit_code == 2, result.output
+    assert "is empty" in result.stderr
+    assert list(tmp_path.iterdir()) == []
