@@ -231,7 +231,7 @@ async def _one_letter(found: Scene) -> None:
     await asyncio.sleep(5)  # two digests' time: what should not come has had its chance
     check("alerts", len(await found.told()), 1)
     (found.folder / "mended").touch()
-    redriven = await asyncio.to_thread(postlog, "dlq", "redrive", "--all", env=_environment(system.settings))
+    redriven = await asyncio.to_thread(postlog, "dlq", "redrive", "--all", "--yes", env=_environment(system.settings))
     check("redrive's exit code", redriven.returncode, 0)
     await until(lambda: _good(found, BAD), "it is called for again")
     await found.quiet(1, 60.0)
@@ -295,7 +295,7 @@ async def redrive(bootstrap: str, folder: Path, options: argparse.Namespace) -> 
         await found.quiet(len(taken), 120.0)
         check("letters", len(await system.records(system.topics.dead_letters)), len(refused))
         (found.folder / "mended").touch()
-        arguments = ("dlq", "redrive", "--all", "--error", "Permanent")
+        arguments = ("dlq", "redrive", "--all", "--yes", "--error", "Permanent")
         sent, _ = await asyncio.gather(
             asyncio.to_thread(postlog, *arguments, env=_environment(system.settings)),
             system.deliver(found.ingress, refused),

@@ -21,19 +21,23 @@ from console.suppressions import suppressions
 from console.token import token
 from console.topics import topics
 from console.up import up
-from pipeline.errors import ConfigError, PostlogError
+from pipeline.errors import ConfigError, Interrupted, PostlogError
+
+#: As shells have it: 128 and the number of SIGINT.
+INTERRUPTED = 130
 
 
 class Failed(click.ClickException):
-    """One line on standard error, and the exit code: 2 if the configuration is wrong, 1 otherwise."""
+    """One line on standard error, and the exit code: 2 if the configuration is wrong, 130 after Ctrl-C, else 1."""
 
     def __init__(self, error: PostlogError) -> None:
         super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, ConfigError) else 1
+        self.exit_code = 2 if isinstance(error, ConfigError) else INTERRUPTED if isinstance(error, Interrupted) else 1
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it as every command does."""
-        click.echo(f"error: {self.message}", file=file, err=file is None)
+        what = "stopped" if self.exit_code == INTERRUPTED else "error"
+        click.echo(f"{what}: {self.message}", file=file, err=file is None)
 
 
 class Commands(click.Group):
@@ -45,6 +49,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except PostlogError as error:
             raise Failed(error) from None
+        except KeyboardInterrupt:
+            # Where a command stands in the middle of something, it says more than that itself.
+            raise Failed(Interrupted("the same command can be typed again")) from None
 
 
 @click.group(cls=Commands)
@@ -67,7 +74,7 @@ def main(ctx: click.Context) -> None:
       postlog settings                                  the environment variables
       postlog token grafana                             let somebody in from elsewhere
 
-    Exits with 0 if all is well, 1 if not, 2 if the command or the configuration is wrong.
+    Exits with 0 if all is well, 1 if not, 2 if the command or the configuration is wrong, 130 after Ctrl-C.
     """
     # A test, or a program that calls us, may give an environment of its own.
     ctx.obj = ctx.obj or os.environ

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 import msgspec
+from rich.console import Console
 
-from console import letter_options, letter_view, letter_work, letters, options
+from console import consent, letter_options, letter_view, letter_work, letters, options
 from console.letter_options import Choice, Id
-from console.letters import Wanted
+from console.letters import Letter, Wanted
 from console.redrive import Order, Outcome
 from console.running import Folder
 
@@ -54,10 +55,10 @@ def list_(
     index = letter_work.asked(letter_work.index_of(options.cluster_settings(environ, folder)))
     found = letters.select(index, wanted)
     if summary:
-        groups = letters.groups(found[:limit])
+        groups = letters.groups(found[: limit or None])
         _print(as_json, {"groups": groups}, lambda: letter_view.counted(groups))
         return
-    most = limit or (None if as_json else 50)
+    most = (None if as_json else 50) if limit is None else limit or None
     rows = [letter_view.row(index, letter) for letter in found[:most]]
     _print(as_json, {"letters": rows, "total": len(found)}, lambda: letter_view.listed(rows, len(found)))
 
@@ -94,6 +95,7 @@ def show(environ: options.Environ, *, identity: str, reveal: bool, as_json: bool
     is_flag=True,
     help=f"Also what was discarded, or was sent round {letters.MOST_REDRIVES} times already.",
 )
+@letter_options.yes
 @letter_options.who
 @options.as_json
 @options.data
@@ -108,6 +110,7 @@ def redrive_(
     dry_run: bool,
     rate: float | None,
     force: bool,
+    yes: bool,
     who: str,
     as_json: bool,
     folder: Folder,
@@ -116,19 +119,21 @@ def redrive_(
 
     A record goes back to where it came from and is processed as that very record, so nothing is applied twice. A
     delivery that could not be read is read again; if it still cannot be, it is refused and stays open. A letter that
-    fails again is open again, with one more failure in its history.
+    fails again is open again, with one more failure in its history. --all shows how many they are and asks first.
 
     Exits with 1 if a letter was refused.
 
     \b
       postlog dlq redrive 3-17 i0-4
       postlog dlq redrive --all --error Unreadable --dry-run
-      postlog dlq redrive --all --error Unreadable --since 24h --limit 1000 --rate 100
+      postlog dlq redrive --all --error Unreadable --since 24h --limit 1000 --rate 100 --yes
       postlog dlq redrive 3-17 --force
     """
     choice = Choice(ids, every, wanted, limit)
     order = Order(who=who, force=force, dry_run=dry_run, rate=rate)
-    outcome = letter_work.asked(letter_work.redriven(options.cluster_settings(environ, folder), choice, order))
+    ask = _consent("Send {} round again?", every=every, yes=yes or dry_run)
+    work = letter_work.redriven(options.cluster_settings(environ, folder), choice, order, ask)
+    outcome = letter_work.asked(work)
     _report("would be sent" if dry_run else "sent", outcome, dry_run=dry_run, as_json=as_json)
 
 
@@ -137,6 +142,8 @@ def redrive_(
 @click.option("--because", required=True, help="Why nobody needs it; it is kept with the letter.")
 @click.option("--all", "every", is_flag=True, help="Every letter that the options below match, instead of IDs.")
 @letter_options.filtered
+@click.option("--dry-run", is_flag=True, help="Show what would be discarded; change nothing.")
+@letter_options.yes
 @letter_options.who
 @options.as_json
 @options.data
@@ -149,11 +156,15 @@ def discard(
     every: bool,
     wanted: Wanted,
     limit: int | None,
+    dry_run: bool,
+    yes: bool,
     who: str,
     as_json: bool,
     folder: Folder,
 ) -> None:
     """Put letters away that nobody needs. They stay on the topic until its retention ends, and can be shown.
+
+    --all shows how many they are and asks first.
 
     Exits with 1 if a letter was refused, for example because it is not open.
 
@@ -164,10 +175,23 @@ def discard(
     if not because.strip():
         raise click.BadParameter("say why", param_hint="--because")
     choice = Choice(ids, every, wanted, limit)
-    outcome = letter_work.asked(
-        letter_work.discarded(options.cluster_settings(environ, folder), choice, who, because)
+    putting = letter_work.PuttingAway(who, because, dry_run)
+    ask = _consent("Discard {}?", every=every, yes=yes or dry_run)
+    work = letter_work.discarded(options.cluster_settings(environ, folder), choice, putting, ask)
+    _report(
+        "would be discarded" if dry_run else "discarded", letter_work.asked(work), dry_run=dry_run, as_json=as_json
     )
-    _report("discarded", outcome, dry_run=False, as_json=as_json)
+
+
+def _consent(question: str, *, every: bool, yes: bool) -> letter_work.Consent:
+    """Asks before something happens to all letters that match; whoever names letters by their ids has said which."""
+
+    def ask(chosen: Sequence[Letter]) -> None:
+        if chosen and every and not yes:
+            Console(stderr=True, highlight=False).print(letter_view.counted(letters.groups(chosen)))
+            consent.require(question.format(_many(len(chosen), "letter")), yes=False)
+
+    return ask
 
 
 def _print(as_json: bool, document: Any, shown: Callable[[], Any]) -> None:

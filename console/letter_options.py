@@ -53,8 +53,9 @@ _FILTERS = (
     click.option(
         "--state", type=click.Choice([*_STANDINGS, "any"]), default="open", show_default=True, help="Where it stands."
     ),
-    click.option("--limit", type=click.IntRange(min=1), help="At most this many, the longest waiting first."),
+    click.option("--limit", type=click.IntRange(min=0), help="At most this many, the longest waiting first; 0: all."),
 )
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
 who = click.option(
     "--who",
     callback=lambda _, __, given: given or _me(),
@@ -81,7 +82,7 @@ def filtered(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The letters that a person means: those named, or all that match."""
+    """The letters that a person means: those named, or all that match, at most `limit` of them (0 and None: all)."""
 
     ids: tuple[str, ...]
     every: bool
@@ -96,7 +97,7 @@ class Choice:
     def of(self, index: Index) -> tuple[list[Letter], list[Refused]]:
         """The letters, and what there is none of."""
         if self.every:
-            return letters.select(index, self.wanted)[: self.limit], []
+            return letters.select(index, self.wanted)[: self.limit or None], []
         found = list(letters.named(index, self.ids))
         return [x for x in found if isinstance(x, Letter)], [x for x in found if isinstance(x, Refused)]
 

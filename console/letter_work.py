@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
@@ -18,16 +19,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from console import dead_letters, letter_view, letters, redrive
 from console.letter_options import Choice
-from console.letters import Index, Refused
+from console.letters import Index, Letter, Refused
 from console.redrive import Order, Outcome, Redrive
 from pipeline import kafka, security
 from pipeline import letters as states
 from pipeline.errors import PostlogError
-from pipeline.letters import Action
+from pipeline.letters import Action, LetterState
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
 T = TypeVar("T")
+#: Called with the letters that something is about to happen to; returns only if it may.
+Consent = Callable[[Sequence[Letter]], None]
 Show = Callable[[int, int], None]
 
 
@@ -64,36 +67,52 @@ async def whole(settings: Settings, identity: str, *, reveal: bool) -> letter_vi
         return letter_view.whole(index, letter, records, reveal=reveal)
 
 
-async def redriven(settings: Settings, choice: Choice, order: Order) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class PuttingAway:
+    """How to discard letters: who says that nobody needs them, and why."""
+
+    who: str
+    because: str
+    dry_run: bool
+
+    def state(self, index: Index, letter: Letter) -> LetterState:
+        """What is noted about a letter."""
+        now = int(time.time() * 1000)
+        action = Action(did="discarded", at=now, who=self.who, because=self.because, answers=letter.latest)
+        return states.acted(letter.id, index.state(letter), action, redrives=index.redrives(letter))
+
+
+async def redriven(settings: Settings, choice: Choice, order: Order, consent: Consent) -> Outcome:
     """Send the letters of a choice round again. Raises PostlogError if Kafka does not take one."""
     topics = await kafka.require_topics(settings)
-    async with dead_letters.reader(settings) as consumer, redrive.producer(settings) as sender:
+    async with dead_letters.reader(settings) as consumer:
         index = await _read(consumer, topics)
         chosen, unknown = choice.of(index)
-        with _bar("redriving") as show:
-            run = Redrive(consumer, sender, topics, index, order)
-            outcome = await run.run(chosen, lambda done: show(done, len(chosen)))
+        consent([each for each in chosen if letters.may_redrive(index, each, force=order.force) is None])
+        async with redrive.producer(settings) as sender:
+            with _bar("redriving") as show:
+                run = Redrive(consumer, sender, topics, index, order)
+                outcome = await run.run(chosen, lambda done: show(done, len(chosen)))
         outcome.refused[:0] = unknown
         return outcome
 
 
-async def discarded(settings: Settings, choice: Choice, who: str, because: str) -> Outcome:
+async def discarded(settings: Settings, choice: Choice, putting: PuttingAway, consent: Consent) -> Outcome:
     """Note that nobody needs the letters of a choice."""
     topics = await kafka.require_topics(settings)
-    async with dead_letters.reader(settings) as consumer, redrive.producer(settings) as sender:
+    async with dead_letters.reader(settings) as consumer:
         index = await _read(consumer, topics)
         chosen, unknown = choice.of(index)
         outcome = Outcome(refused=unknown)
-        noted = []
         for letter in chosen:
             if reason := letters.may_discard(index, letter):
                 outcome.refused.append(Refused(letter.id, reason))
-                continue
-            now = int(time.time() * 1000)
-            action = Action(did="discarded", at=now, who=who, because=because, answers=letter.latest)
-            noted.append(states.acted(letter.id, index.state(letter), action, redrives=index.redrives(letter)))
-            outcome.sent.append(letter)
-        await redrive.note(sender, topics, noted)
+            else:
+                outcome.sent.append(letter)
+        consent(outcome.sent)
+        if not putting.dry_run:
+            async with redrive.producer(settings) as sender:
+                await redrive.note(sender, topics, [putting.state(index, letter) for letter in outcome.sent])
         return outcome
 
 

@@ -7,7 +7,6 @@ would change before anything does.
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
@@ -20,12 +19,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console import options, rebuild_report, replay_report, vacancy
+from console import consent, options, rebuild_report, vacancy
 from console.group import Group, open_group
 from console.rebuild_report import Report, Row
 from console.rewind import Partition
 from pipeline import kafka
-from pipeline.errors import Fenced, PostlogError
+from pipeline.errors import Fenced, Interrupted, PostlogError
 from pipeline.settings import Settings
 from processor.rebuild import Rebuild
 
@@ -61,7 +60,7 @@ async def rebuild(settings: Settings, wish: Wish) -> None:
             if not wish.as_json:
                 options.printer().print(rebuild_report.render(report))
             if report.changes and not wish.dry_run:
-                _confirm(report, wish)
+                consent.require(rebuild_report.question(report), yes=wish.yes)
                 await _commit(lanes)
                 report = msgspec.structs.replace(report, done=True)
             click.echo(msgspec.json.encode(report) if wish.as_json else rebuild_report.ending(report))
@@ -153,6 +152,10 @@ async def _commit(lanes: list[Rebuild]) -> None:
     for done, lane in enumerate(lanes):
         try:
             await lane.commit()
+        except asyncio.CancelledError:
+            raise Interrupted(
+                f"{done} of {len(lanes)} partitions are rebuilt, each as a whole: the same command can be typed again"
+            ) from None
         except Fenced as error:
             raise PostlogError(
                 f"{error}. {done} of {len(lanes)} partitions are rebuilt, each as a whole: stop all processors, and "
@@ -191,12 +194,3 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=read, total=max(total, read))
 
         yield moved
-
-
-def _confirm(report: Report, wish: Wish) -> None:
-    if wish.yes:
-        return
-    if not sys.stdin.isatty():
-        raise PostlogError(replay_report.NOBODY_THERE)
-    if not click.confirm(rebuild_report.question(report), err=True):
-        raise PostlogError("nothing was changed")

@@ -20,10 +20,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from console import dead_letters, redrives
+from console.endings import to_its_end
 from console.letters import Index, Letter, Refused, may_redrive
 from console.redrives import Again
 from pipeline import contract, kafka, letters, security
-from pipeline.errors import LetterRefused, PostlogError
+from pipeline.errors import Interrupted, LetterRefused, PostlogError
 from pipeline.letters import Action, LetterState
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -96,7 +97,17 @@ class Redrive:
         self._next_at = 0.0
 
     async def run(self, chosen: Sequence[Letter], progress: Progress) -> Outcome:
-        """Send these letters round. Raises PostlogError if Kafka does not take one; what was sent is noted."""
+        """Send these letters round; what was sent is noted, also if it ends early.
+
+        Raises PostlogError if Kafka does not take one, Interrupted if it is cancelled.
+        """
+        try:
+            return await self._all(chosen, progress)
+        except asyncio.CancelledError:
+            await self._note()
+            raise Interrupted(self._came_to(len(chosen))) from None
+
+    async def _all(self, chosen: Sequence[Letter], progress: Progress) -> Outcome:
         by_place = {letter.latest: letter for letter in chosen if self._allowed(letter)}
         topic = self._topics.dead_letters
         async for record in dead_letters.fetch(self._consumer, topic, list(by_place)):
@@ -152,7 +163,10 @@ class Redrive:
         self._next_at = max(now, self._next_at) + 1 / self._order.rate
 
     async def _note(self) -> None:
-        """Await the acknowledgements, and note the letters that have theirs."""
+        """Await the acknowledgements, and note the letters that have theirs; whoever cancels waits for that."""
+        await to_its_end(self._note_all())
+
+    async def _note_all(self) -> None:
         unnoted, self._unnoted = self._unnoted, []
         answers = [await asyncio.gather(*futures, return_exceptions=True) for _, _, futures in unnoted]
         failed = [error for answer in answers for error in answer if isinstance(error, BaseException)]
@@ -180,6 +194,14 @@ class Redrive:
         action = Action(did="redriven", at=now, who=self._order.who, answers=letter.latest)
         times = self._index.redrives(letter) + 1
         return letters.acted(letter.id, self._index.state(letter), action, redrives=times)
+
+    def _came_to(self, chosen: int) -> str:
+        if self._order.dry_run:
+            return "nothing was sent, it was a dry run"
+        return (
+            f"{len(self.outcome.sent):,} of {chosen:,} letters were sent and are noted, the others are as they were. "
+            "The same command can be typed again: nothing is applied twice."
+        )
 
     def _stopped(self, error: BaseException) -> PostlogError:
         if not isinstance(error, KafkaError):

@@ -14,9 +14,6 @@ from console import rewind
 from console.group import Member
 from console.rewind import Move
 
-#: Why nothing is done unasked.
-NOBODY_THERE = "nobody is there to confirm it: repeat the command with --yes, or look first with --dry-run"
-
 
 class Report(msgspec.Struct, frozen=True):
     """What --json prints.

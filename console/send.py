@@ -22,10 +22,10 @@ from rich.table import Table
 from console import lines, options, sample, sender
 from console.running import Folder
 from console.sender import Tally, Target
-from console.tries import Summary
+from console.tries import INTERRUPTED, Summary
 from pipeline import secrets
 from pipeline import settings as environment
-from pipeline.errors import ConfigError, PostlogError
+from pipeline.errors import ConfigError, Interrupted, PostlogError
 
 #: Longest line that is read from a pipe, in bytes; the ingress takes no larger body by default.
 LONGEST_LINE = 4 * 1024 * 1024
@@ -100,6 +100,17 @@ def send(
         click.echo(msgspec.json.encode(result))
     elif result.sent:
         options.printer().print(report(result))
+    _require_all_kept(result, tries)
+
+
+def _require_all_kept(result: Summary, tries: int) -> None:
+    """Raises PostlogError saying what was not kept, Interrupted if somebody stopped it."""
+    if result.stopped == INTERRUPTED:
+        again = "The same command can" if result.seed is None else f"The same command with --seed {result.seed} can"
+        raise Interrupted(
+            f"{result.ok:,} deliveries were answered 200, those that were under way may have been kept, too. "
+            f"{again} be typed again: what was kept counts once."
+        )
     if result.stopped:
         raise PostlogError(result.stopped)
     if result.failed:

@@ -59,8 +59,24 @@ class Tally:
 
 
 async def send(bodies: AsyncIterator[bytes], target: Target, progress: Callable[[Tally], None]) -> Summary:
-    """Post all bodies; progress is called after each. An error that ends the run early is the summary's `stopped`."""
-    tally, stopped, started = Tally(), "", time.perf_counter()
+    """Post all bodies; progress is called after each. What ends the run early is the summary's `stopped`."""
+    tally, started = Tally(), time.perf_counter()
+    try:
+        stopped = await _all(bodies, target, tally, progress)
+    except asyncio.CancelledError:
+        stopped = tries.INTERRUPTED
+    return tries.summary(
+        latencies=tally.latencies,
+        retried=tally.retried,
+        failed=tally.failed,
+        answers=tally.answers,
+        seconds=time.perf_counter() - started,
+        stopped=stopped,
+    )
+
+
+async def _all(bodies: AsyncIterator[bytes], target: Target, tally: Tally, progress: Callable[[Tally], None]) -> str:
+    """Post all bodies; why that ended early, "" if it did not."""
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(target.concurrency)
     connector = aiohttp.TCPConnector(limit=target.concurrency)
     timeout = aiohttp.ClientTimeout(total=TRY_TIMEOUT)
@@ -77,14 +93,7 @@ async def send(bodies: AsyncIterator[bytes], target: Target, progress: Callable[
         stopped = feeding.result()
     except* PostlogError as errors:
         stopped = str(errors.exceptions[0])
-    return tries.summary(
-        latencies=tally.latencies,
-        retried=tally.retried,
-        failed=tally.failed,
-        answers=tally.answers,
-        seconds=time.perf_counter() - started,
-        stopped=stopped,
-    )
+    return stopped
 
 
 async def _feed(bodies: AsyncIterator[bytes], queue: asyncio.Queue[bytes | None], workers: int) -> str:

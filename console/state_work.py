@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from console import options, replay_report, state_report, vacancy
+from console import consent, options, state_report, vacancy
 from console.group import open_group
-from console.state_report import Copy, Report
+from console.state_report import Copy
 from pipeline import kafka, tombstones
-from pipeline.errors import Fenced, PostlogError, StoreBroken
+from pipeline.errors import Fenced, Interrupted, PostlogError, StoreBroken
 from pipeline.settings import Settings
 from processor import kept
 from processor.site import Site
@@ -52,8 +52,10 @@ async def work(settings: Settings, wish: Wish) -> None:
         if not wish.as_json:
             options.printer().print(state_report.render(report))
         if report.copies and not wish.dry_run:
-            _confirm(report, wish)
-            done = [await _do(site, copy, Path(scratch), wish) for copy in report.copies]
+            consent.require(state_report.question(report), yes=wish.yes)
+            done: list[Copy] = []
+            for copy in report.copies:
+                done.append(await _do(site, copy, Path(scratch), wish, len(done)))
             report = msgspec.structs.replace(state_report.of(site.group, done, discard=wish.discard), done=True)
         click.echo(msgspec.json.encode(report) if wish.as_json else state_report.ending(report))
 
@@ -74,9 +76,13 @@ def _copies(site: Site, folder: Path) -> list[tuple[int, Path]]:
     return [(number, path) for number, path in found.items() if number < site.topics.events.partitions]
 
 
-async def _do(site: Site, copy: Copy, scratch: Path, wish: Wish) -> Copy:
+async def _do(site: Site, copy: Copy, scratch: Path, wish: Wish, done: int) -> Copy:
     try:
         return await _handle(site, copy.partition, Path(copy.path), scratch, wish, fence=True)
+    except asyncio.CancelledError:
+        raise Interrupted(
+            f"{done} partitions are done, each as a whole. The same command can be typed again."
+        ) from None
     except Fenced as error:
         raise PostlogError(
             f"{error}. Each partition is done as a whole: stop all processors, and repeat the command for the others"
@@ -97,12 +103,3 @@ async def _handle(site: Site, number: int, path: Path, scratch: Path, wish: Wish
         if fence and copy.reason:
             await (copy.give_up() if wish.discard else copy.write())
         return Copy(partition=number, path=str(path), reason=copy.reason, lacking=lacking)
-
-
-def _confirm(report: Report, wish: Wish) -> None:
-    if wish.yes:
-        return
-    if not sys.stdin.isatty():
-        raise PostlogError(replay_report.NOBODY_THERE)
-    if not click.confirm(state_report.question(report), err=True):
-        raise PostlogError("nothing was changed")

@@ -17,6 +17,9 @@ LONGEST_WAIT = 5.0
 #: A receiver that asks for more than this many seconds does not get it from a command that a person waits for.
 LONGEST_RETRY_AFTER = 30.0
 
+#: Why a run ended that somebody stopped.
+INTERRUPTED = "interrupted"
+
 #: Answers that no further try can change, and what to do about them.
 HOPELESS = {
     401: "the signature was refused (401): sign with the secret the ingress runs with, "

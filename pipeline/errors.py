@@ -9,6 +9,10 @@ class PostlogError(Exception):
     """Base of all errors below; anything else that escapes is a bug and ends the process."""
 
 
+class Interrupted(PostlogError):
+    """Somebody pressed Ctrl-C. Exit 130; the message says how far it came and that the same again is safe."""
+
+
 class ConfigError(PostlogError):
     """The environment or a file is wrong. The process refuses to start (exit 2); the message names the cure."""
 

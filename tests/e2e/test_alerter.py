@@ -296,7 +296,8 @@ async def test_a_letter_that_nobody_deals_with_is_told_once_and_that_somebody_di
         await dead_letter(settings, "opened")
         with alerter(settings, tmp_path, alert_urls=people.url, **changes) as process:
             assert (await people.notification())["title"] == "postlog: dead letters wait for too long"
-            done = await asyncio.to_thread(postlog, "dlq", "discard", "--all", "--because", "known", env=environment)
+            line = ("dlq", "discard", "--all", "--yes", "--because", "known")
+            done = await asyncio.to_thread(postlog, *line, env=environment)
             assert done.returncode == 0, done.stderr
             assert (await people.notification())["title"] == "postlog: no dead letter waits for too long any more"
             process.popen.kill()
@@ -320,7 +321,8 @@ async def test_a_group_whose_last_letter_was_dealt_with_is_told_to_be_over_once_
                     assert len(await system.records(told)) == 1
             process.popen.kill()
         with alerter(settings, tmp_path, alert_urls=people.url, alert_digest_seconds=1) as process:
-            done = await asyncio.to_thread(postlog, "dlq", "discard", "--all", "--because", "known", env=environment)
+            line = ("dlq", "discard", "--all", "--yes", "--because", "known")
+            done = await asyncio.to_thread(postlog, *line, env=environment)
             assert done.returncode == 0, done.stderr
             title = "postlog: no dead letter is open any more, complaint, nexuspromail: NoRecipient"
             assert (await people.notification())["title"] == title

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -193,7 +194,7 @@ async def test_a_stored_delivery_that_is_readable_now_is_applied_once(system: Sy
     assert len(await system.events()) == 1
     assert len(listed(env)) == 3
 
-    outcome = dlq("redrive", "--all", env=env, code=1)
+    outcome = dlq("redrive", "--all", "--yes", env=env, code=1)
     assert (len(outcome["letters"]), outcome["records"]) == (2, 2)
     (refused,) = outcome["refused"]
     assert "still unreadable" in refused["reason"]
@@ -219,7 +220,7 @@ async def test_thousands_of_letters_are_redriven_each_applied_once(system: Syste
     await system.ready(system.start("processor"))
 
     narrow = ("--since", "30m", "--state", "any")
-    result = postlog("dlq", "redrive", "--all", *narrow, env=env | {"FORCE_COLOR": "1"})
+    result = postlog("dlq", "redrive", "--all", "--yes", *narrow, env=env | {"FORCE_COLOR": "1"})
     assert result.returncode == 0, result.stderr
     assert "5,000 letters sent as 5,000 records, 0 refused" in result.stdout
     assert "redriving" in result.stderr
@@ -231,7 +232,7 @@ async def test_thousands_of_letters_are_redriven_each_applied_once(system: Syste
     assert [letter["state"] for letter in listed(env)] == ["open"]  # the old one, which did not match
 
     # All of it once more: the same records again, or duplicates.
-    assert len(dlq("redrive", "--all", *narrow, env=env)["letters"]) == 2 * half
+    assert len(dlq("redrive", "--all", "--yes", *narrow, env=env)["letters"]) == 2 * half
     assert {letter["redrives"] for letter in listed(env, "--state", "redriven")} == {2}
     await system.caught_up()
     assert await system.markers() == markers
@@ -240,14 +241,15 @@ async def test_thousands_of_letters_are_redriven_each_applied_once(system: Syste
     assert len(written) == len(expected)
 
 
-async def test_a_rate_is_kept_and_a_redrive_that_was_killed_can_be_repeated(
-    system: System, env: dict[str, str]
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+async def test_a_rate_is_kept_and_a_redrive_that_was_ended_can_be_repeated(
+    system: System, env: dict[str, str], how: signal.Signals
 ) -> None:
     at = int(time.time() * 1000)
     await park(system, [rejected(system, number, at=at) for number in range(120)])
     await system.ready(system.start("processor"))
-    line = argv("dlq", "redrive", "--all", "--rate", "40")
-    process = await asyncio.create_subprocess_exec(*line, env=whole(env), stdout=DEVNULL, stderr=DEVNULL)
+    line = argv("dlq", "redrive", "--all", "--yes", "--rate", "40")
+    process = await asyncio.create_subprocess_exec(*line, env=whole(env), stdout=DEVNULL, stderr=PIPE)
 
     async def under_way() -> bool:
         return len(await system.records(system.topics.events)) >= 20
@@ -255,13 +257,17 @@ async def test_a_rate_is_kept_and_a_redrive_that_was_killed_can_be_repeated(
     try:
         await until(under_way, "some letters are sent")
     finally:
-        process.kill()
-        await process.wait()
+        process.send_signal(how)
+        _, said = await process.communicate()
     sent = len(await system.records(system.topics.events))
     assert 20 <= sent < 120
     assert 0 < len(listed(env)) <= 120
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"stopped: {sent} of 120 letters were sent and are noted".encode() in said
+        assert len(listed(env)) == 120 - sent
 
-    outcome = dlq("redrive", "--all", "--rate", "40", env=env)
+    outcome = dlq("redrive", "--all", "--yes", "--rate", "40", env=env)
     records = await system.records(system.topics.events)
     times = sorted(record.timestamp for record in records)[sent:]
     took = (times[-1] - times[0]) / 1000

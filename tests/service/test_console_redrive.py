@@ -68,7 +68,7 @@ async def run(
         by_offset = {found.offset: found for found in records}
         for place in places:
             if place.offset in by_offset:
-                yield _Fetched(by_offset[place.offset])
+                yield fetched(by_offset[place.offset])
 
     monkeypatch.setattr(dead_letters, "fetch", fetch)
     index = index or Index()
@@ -76,6 +76,11 @@ async def run(
         index.add(found, 3)
     redrive = Redrive(None, sender, TOPICS, index, order)
     return await redrive.run(select(index, Wanted()), lambda _: None)
+
+
+def fetched(found: FakeRecord) -> _Fetched:
+    """The record as Kafka's client hands it out."""
+    return _Fetched(found)
 
 
 class _Fetched:

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import hmac
 import json
+import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,6 +31,10 @@ class Receiver:
     script: list[web.Response] = field(default_factory=list)
     requests: int = 0
     first: asyncio.Event = field(default_factory=asyncio.Event)
+    #: After this many no more are answered until `go_on`, and `held` says so.
+    hold_after: int | None = None
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     bodies: Counter[bytes] = field(default_factory=Counter)
 
     async def receive(self, request: web.Request) -> web.Response:
@@ -39,6 +45,9 @@ class Receiver:
         wanted = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
         if request.headers.get("X-NexusProMail-Signature") != wanted:
             return web.json_response({"error": "Invalid signature"}, status=401)
+        if self.hold_after is not None and self.bodies.total() >= self.hold_after:
+            self.held.set()
+            await self.go_on.wait()
         self.bodies[body] += 1
         self.first.set()
         return web.Response()
@@ -199,6 +208,41 @@ async def test_a_slow_pipe_does_not_hold_back_what_came_through_it(receiver: Rec
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("named", ["sample", "file"])
+async def test_ctrl_c_says_how_many_are_kept_and_the_same_again_is_the_same(
+    receiver: Receiver, tmp_path: Path, named: str
+) -> None:
+    made = list(sample.deliveries(300, 0.0, 5))
+    file = tmp_path / "deliveries.ndjson"
+    file.write_bytes(b"".join(delivery.body() + b"\n" for delivery in made))
+    what = [str(file)] if named == "file" else ["--sample", "300", "--seed", "5"]
+    line = ["-m", "console", "send", *what, "--url", receiver.url, "--data", str(tmp_path), "--concurrency", "1"]
+    receiver.hold_after = 20
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *line, "--json", env={"WEBHOOK_SECRET": SECRET}, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            await receiver.held.wait()
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 130
+    assert json.loads(out)["ok"] == 20
+    assert err.startswith(
+        b"stopped: 20 deliveries were answered 200, those that were under way may have been kept, too."
+    )
+    assert (b"--seed 5" in err) is (named == "sample")
+    receiver.hold_after = None
+    receiver.go_on.set()
+    again = await asyncio.create_subprocess_exec(sys.executable, *line, env={"WEBHOOK_SECRET": SECRET}, stdout=PIPE)
+    assert (await again.communicate(), again.returncode)[1] == 0
+    assert set(receiver.bodies) == {delivery.body() for delivery in made}
 
 
 @pytest.mark.parametrize("args", [(), ("file", "--sample", "3")])
