@@ -1,21 +1,25 @@
 """Rows of a suppression list in a file: how they are read, what events they are, and how a list becomes rows.
 
-Pure. Two formats hold the same five fields: CSV with a line of headings, and JSON objects, one to a line. What always
-holds: a row's event has the same id whenever and from whatever file it is read, and the rows of an exported list,
-imported, say again what the list said.
+Pure. Two formats hold the same five fields: CSV, of which list_layout.py tells the columns, and JSON objects, one to
+a line. What always holds: a row's event has the same id whenever and from whatever file it is read, and the rows of
+an exported list, imported, say again what the list said, also if a spreadsheet saved them meanwhile.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
+from console import formulas, list_layout
 from console.known import Known
+from console.list_layout import FIELDS, Layout
 from pipeline import contract, operators
 from pipeline.contract import Event, EventType
 from pipeline.errors import PostlogError
@@ -23,13 +27,14 @@ from pipeline.operators import LONGEST_BECAUSE, LONGEST_WHO, Said
 from pipeline.suppression import Cause
 
 Format = Literal["csv", "ndjson"]
-FIELDS = ("email", "cause", "at", "because", "who")
 TYPES: Mapping[Cause, EventType] = {
     "hard_bounce": EventType.HARD_BOUNCE,
     "complaint": EventType.COMPLAINT,
     "unsubscribed": EventType.UNSUBSCRIBED,
     "operator": EventType.SUPPRESSED,
 }
+#: The first line of a file for Excel alone.
+_SEPARATOR_NAMED = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE).fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,16 +74,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 def format_of(name: str) -> Format:
-    """The format that a file's extension names. Raises PostlogError."""
-    for suffix, found in ((".csv", "csv"), (".ndjson", "ndjson"), (".jsonl", "ndjson")):
-        if name.lower().endswith(suffix):
-            return found  # type: ignore[return-value]
-    raise PostlogError(f"{name}: neither .csv nor .ndjson, so say which format it has")
+    """The format to write that a file's extension names. Raises PostlogError."""
+    return _by_extension(name, {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"})
 
 
-def entries(lines: Iterable[bytes], form: Format) -> Iterator[Entry | Bad]:
-    """Every row of a file in order, blank lines left out. Raises PostlogError for headings that are not ours."""
-    return _csv(lines) if form == "csv" else _ndjson(lines)
+def format_to_read(name: str) -> Format:
+    """The format to read that a file's extension names. Raises PostlogError."""
+    plain: Mapping[str, Format] = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".tab": "csv"}
+    return _by_extension(name, {**plain, ".ndjson": "ndjson", ".jsonl": "ndjson"})
+
+
+def _by_extension(name: str, known: Mapping[str, Format]) -> Format:
+    found = next((form for suffix, form in known.items() if name.lower().endswith(suffix)), None)
+    if found is None:
+        raise PostlogError(f"{name}: ends with none of {', '.join(known)}, so say which format it has")
+    return found
+
+
+def entries(
+    lines: Iterable[bytes], form: Format, notice: Callable[[Layout], None] = lambda _: None
+) -> Iterator[Entry | Bad]:
+    """Every row of a file in order, blank lines left out; notice is told how a CSV file is laid out.
+
+    Raises PostlogError for a first line that does not tell.
+    """
+    return _csv(lines, notice) if form == "csv" else _ndjson(lines)
 
 
 def _ndjson(lines: Iterable[bytes]) -> Iterator[Entry | Bad]:
@@ -87,38 +107,49 @@ def _ndjson(lines: Iterable[bytes]) -> Iterator[Entry | Bad]:
             yield _entry(number, lambda line=line: _decode_row(line))  # type: ignore[misc]
 
 
-def _csv(lines: Iterable[bytes]) -> Iterator[Entry | Bad]:
+def _csv(lines: Iterable[bytes], notice: Callable[[Layout], None]) -> Iterator[Entry | Bad]:
     # What is not UTF-8 becomes a character that no field may hold, so its row is refused by name. A spreadsheet's
     # first three bytes may be a mark of UTF-8.
-    reader = csv.reader((line.decode("utf-8-sig", errors="surrogateescape") for line in lines), strict=True)
-    try:
-        headings = [heading.strip().lower() for heading in next(reader, [])]
-    except csv.Error as error:
-        raise PostlogError(f"line 1: {error}") from None
-    _check_headings(headings)
+    texts = (line.decode("utf-8-sig", errors="surrogateescape") for line in lines)
+    above, first = 1, next(texts, "")
+    if _SEPARATOR_NAMED(first):
+        above, first = 2, next(texts, "")
+    layout = list_layout.of(first.rstrip("\r\n"), above)
+    notice(layout)
+    if layout.heading:
+        yield from _table(texts, layout, above)
+    else:
+        yield from _addresses(itertools.chain([first], texts), above)
+
+
+def _addresses(texts: Iterable[str], first: int) -> Iterator[Entry | Bad]:
+    for number, text in enumerate(texts, start=first):
+        if text.strip():
+            yield _entry(number, lambda text=text: Row(formulas.bare(text.strip())))  # type: ignore[misc]
+
+
+def _table(texts: Iterable[str], layout: Layout, above: int) -> Iterator[Entry | Bad]:
+    reader = csv.reader(texts, delimiter=layout.separator, strict=True)
     while True:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            yield Bad(reader.line_num, str(error))
+            yield Bad(above + reader.line_num, str(error))
             continue
         if fields is None:
             return
         if any(field.strip() for field in fields):
-            yield _entry(reader.line_num, lambda fields=fields: _row(headings, fields))  # type: ignore[misc]
+            yield _entry(above + reader.line_num, lambda fields=fields: _row(layout, fields))  # type: ignore[misc]
 
 
-def _check_headings(headings: list[str]) -> None:
-    unknown = [heading for heading in headings if heading not in FIELDS]
-    if "email" not in headings or unknown or len(set(headings)) < len(headings):
-        wrong = f"column {unknown[0]!r} is not known" if unknown else "give email once, and no column twice"
-        raise PostlogError(f"line 1: {wrong}. The first line names the columns: email, and if wished {FIELDS[1:]}")
-
-
-def _row(headings: list[str], fields: list[str]) -> Row:
-    if len(fields) != len(headings):
-        raise _Wrong(f"{len(fields)} fields, the headings name {len(headings)}; quote a field that holds a comma")
-    return Row(**dict(zip(headings, fields, strict=True)))
+def _row(layout: Layout, fields: list[str]) -> Row:
+    columns = layout.columns
+    # Spreadsheets end lines with empty fields.
+    if len(fields) < len(columns) or any(field.strip() for field in fields[len(columns) :]):
+        raise _Wrong(
+            f"{len(fields)} fields, the headings name {len(columns)}; quote a field that holds a {layout.separator!r}"
+        )
+    return Row(**{name: formulas.bare(field) for name, field in zip(columns, fields, strict=False)})
 
 
 def _entry(number: int, read: Callable[[], Row]) -> Entry | Bad:
@@ -208,5 +239,5 @@ def line(row: Row, form: Format) -> bytes:
 
 def _csv_line(fields: Iterable[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
+    csv.writer(text, lineterminator="\n").writerow(map(formulas.guarded, fields))
     return text.getvalue().encode()

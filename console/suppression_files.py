@@ -14,9 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console import asking, event_log, options, rows, target
+from console import asking, event_log, list_text, options, rows, target
 from console.event_log import Written
 from console.known import Known
+from console.list_layout import Layout
 from console.rows import Bad, Entry, Format
 from console.running import Folder
 from pipeline.contract import Event
@@ -48,18 +49,19 @@ def import_(
     """Write every row of FILE to the log: an address, and what stands against it.
 
     Columns: email; and if wished cause (hard_bounce, complaint, unsubscribed or, otherwise, operator), at (RFC 3339,
-    otherwise now), because, who. CSV begins with a line that names them; NDJSON is an object per line.
+    otherwise now), because, who. CSV begins with a line that names them, or each line is an address and nothing else;
+    commas, semicolons or tabs separate, in UTF-8 or UTF-16 as spreadsheets save it. NDJSON is an object per line.
 
     The whole file is checked before anything is sent. The same row again within 48 hours is dropped as a duplicate,
     from whatever file it comes.
 
     \b
       postlog suppressions import list.csv --because "from the former provider"
-      postlog suppressions import list.ndjson --dry-run
+      postlog suppressions import addresses.txt --dry-run
     """
     if not file.is_file():
         raise click.BadParameter("not a file that can be read twice: write it into one first", param_hint="FILE")
-    form = form or rows.format_of(file.name)
+    form = form or rows.format_to_read(file.name)
     total = _check(file, form)
     if dry_run:
         click.echo(f"{file}: {total} rows, all of them good; nothing was sent")
@@ -73,15 +75,21 @@ def import_(
     click.echo(f"{written.count} rows are on the log; postlog status shows when they are processed")
 
 
-def _read(file: Path, form: Format) -> Iterator[Entry | Bad]:
-    with file.open("rb") as source:
-        yield from rows.entries(source, form)
+def _read(file: Path, form: Format, notice: Callable[[str], None] = lambda _: None) -> Iterator[Entry | Bad]:
+    """The rows of a file; notice is told how it is read, unless it is what `export` writes."""
+    with list_text.opened(file) as (encoding, lines):
+
+        def laid_out(layout: Layout) -> None:
+            if encoding != "UTF-8" or not layout.as_exported:
+                notice(f"{encoding}, {layout.told}")
+
+        yield from rows.entries(lines, form, laid_out)
 
 
 def _check(file: Path, form: Format) -> int:
-    """How many rows the file holds. Raises PostlogError naming the bad lines."""
+    """How many rows the file holds, once people are told how it is read. Raises PostlogError naming the bad lines."""
     count, bad, named = 0, 0, list[str]()
-    for found in _read(file, form):
+    for found in _read(file, form, lambda how: click.echo(f"{file}: read as {how}", err=True)):
         if isinstance(found, Entry):
             count += 1
         else:

@@ -208,6 +208,66 @@ async def test_a_file_with_bad_lines_is_not_sent_and_they_are_named(world: World
     assert "and 10 more" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "how"),
+    [
+        ("list.txt", "ann@example.com\r\nbob@example.com", "UTF-8, one address per line, without a heading"),
+        ("list.csv", "\ufeffEmail Address\r\nann@example.com\r\nbob@example.com", "UTF-8, columns email\n"),
+        (
+            "list.csv",
+            "email;cause\nann@example.com;\nbob@example.com;",
+            "UTF-8, columns email, cause separated by semi",
+        ),
+        (
+            "list.tsv",
+            "email\tcause\nann@example.com\t\nbob@example.com\t",
+            "UTF-8, columns email, cause separated by tabs",
+        ),
+        ("list.txt", "ann@example.com\rbob@example.com\r", "UTF-8, one address per line"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+async def test_a_list_of_any_program_is_taken_and_it_is_said_how_it_was_read(
+    world: World, tmp_path: Path, name: str, data: str, how: str, encoding: str
+) -> None:
+    file = tmp_path / name
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    file.write_bytes(mark + (data if encoding == "utf-8" else data.removeprefix("\ufeff")).encode(encoding))
+    result = await world.run("import", file)
+    assert result.exit_code == 0, result.output
+    assert [event.email for event in world.written] == ["ann@example.com", "bob@example.com"]
+    wanted = how if encoding == "utf-8" else how.replace("UTF-8", "UTF-16")
+    assert result.stderr.startswith(f"{file}: read as {wanted}")
+
+
+async def test_a_list_as_it_is_exported_is_read_without_a_word(world: World, tmp_path: Path) -> None:
+    for name, text in (
+        ("list.csv", "email,cause\nann@example.com,\n"),
+        ("list.ndjson", '\ufeff{"email":"b@x.io"}\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        result = await world.run("import", tmp_path / name)
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert len(world.written) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("email\nann@example.com".encode("utf-32"), "is UTF-32: save it as UTF-8"),
+        ("email\nann@example.com".encode("utf-16-le"), "as UTF-16 without its mark does: save it as UTF-8"),
+        ("email\nann@example.com".encode("utf-16")[:-1], "is no whole UTF-16"),
+    ],
+)
+async def test_what_cannot_be_read_is_named_with_its_cure(
+    world: World, tmp_path: Path, data: bytes, reason: str
+) -> None:
+    (tmp_path / "list.csv").write_bytes(data)
+    result = await world.run("import", tmp_path / "list.csv")
+    assert (result.exit_code, world.written) == (1, [])
+    assert reason in result.stderr
+
+
 async def test_a_dry_run_checks_and_sends_nothing(world: World, tmp_path: Path) -> None:
     file = tmp_path / "list"
     file.write_text("email\na@example.com\n")
@@ -245,9 +305,10 @@ async def test_a_long_list_is_followed_over_its_pages(world: World) -> None:
 async def test_an_export_imported_elsewhere_lists_the_same(world: World, form: str, tmp_path: Path) -> None:
     world.keep("a@example.com", BOUNCED)
     world.keep('"b,c"@example.com', join(SAID_NO, BOUNCED))
+    world.keep("=cmd|x@example.com", BOUNCED)
     file = tmp_path / f"list.{form}"
     result = await world.run("export", file)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"2 addresses in {file}\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"3 addresses in {file}\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert (await world.run("export", f"--{form}")).stdout == file.read_text()
     before = (await world.run("list", "--json")).stdout

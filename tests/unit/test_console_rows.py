@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from functools import reduce
 
 import msgspec
@@ -9,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console import rows
+from console import formulas, rows
 from console.known import Known, Spoken, Times, describe
+from console.list_layout import Layout
 from console.rows import Bad, Entry, Format
 from pipeline import operators
 from pipeline.contract import Event, EventType
@@ -129,7 +133,7 @@ def test_a_bad_json_line_is_named_with_its_number_and_reason(line: bytes, reason
     assert reason in bad.reason
 
 
-@pytest.mark.parametrize("heading", ["", "a@x.io", "cause", "email,reason", "email,email"])
+@pytest.mark.parametrize("heading", ["", "a@x.io,b", "cause", "email,reason", "email,email"])
 def test_headings_that_are_not_ours_are_refused(heading: str) -> None:
     with pytest.raises(PostlogError, match=r"line 1: .*email"):
         read(f"{heading}\na@x.io,b\n")
@@ -143,11 +147,120 @@ def test_any_bytes_are_rows_or_named(data: bytes, form: Format) -> None:
 
 @pytest.mark.parametrize(("name", "form"), [("a.csv", "csv"), ("A.CSV", "csv"), ("x.ndjson", "ndjson")])
 def test_the_extension_says_the_format(name: str, form: str) -> None:
-    assert rows.format_of(name) == form
+    assert rows.format_of(name) == rows.format_to_read(name) == form
     with pytest.raises(PostlogError, match="say which"):
         rows.format_of(f"{name}.xls")
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.TSV", "a.tab"])
+def test_plain_and_tabbed_text_is_read_and_not_written(name: str) -> None:
+    assert rows.format_to_read(name) == "csv"
+    with pytest.raises(PostlogError, match="say which"):
+        rows.format_of(name)
+
+
+TWO = [("a@x.io", "complaint", None), ("b@x.io", "operator", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Email Address,Cause\na@x.io,complaint\nb@x.io,\n", "columns email, cause separated by commas"),
+        ("e-mail;cause\na@x.io;complaint\nb@x.io;\n", "columns email, cause separated by semicolons"),
+        ("cause\tE-Mail-Adresse\ncomplaint\ta@x.io\n\tb@x.io\n", "columns cause, email separated by tabs"),
+        (
+            'sep=;\r\n"Email";"Cause"\r\na@x.io;"complaint"\r\nb@x.io;\r\n',
+            "columns email, cause separated by semicol",
+        ),
+        ("email;cause;;\na@x.io;complaint;;\nb@x.io;;;\n", "columns email, cause separated by semicolons"),
+        ("email,cause\ra@x.io,complaint\rb@x.io,\r", "columns email, cause separated by commas"),
+    ],
+)
+def test_a_table_is_taken_whatever_separates_it_and_however_its_address_is_called(text: str, told: str) -> None:
+    layouts: list[Layout] = []
+    lines = [line.encode() for line in io.StringIO(text, newline="")]
+    found = list(rows.entries(lines, "csv", layouts.append))
+    assert [(e.email, e.cause, e.at) for e in found if isinstance(e, Entry)] == TWO
+    assert len(found) == 2
+    assert layouts[0].told.startswith(told)
+    assert layouts[0].as_exported is text.startswith("email,")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ",\n", ";\r\n"])
+def test_a_file_may_be_one_address_per_line(end: str) -> None:
+    layouts: list[Layout] = []
+    text = f'\ufeffA@x.io{end}"b,c"@x.io{end}\n<c@x.io>{end}'
+    found = list(rows.entries(text.encode().splitlines(keepends=True), "csv", layouts.append))
+    assert [e.email for e in found if isinstance(e, Entry)] == ["a@x.io", '"b,c"@x.io', "c@x.io"]
+    assert len(found) == 3
+    assert layouts[0].told == "one address per line, without a heading"
+
+
+def test_a_bad_line_of_a_plain_list_is_named() -> None:
+    _, bad, after = read("a@x.io\nnobody\nb@x.io,c@x.io\n")
+    assert isinstance(bad, Bad)
+    assert isinstance(after, Bad)
+    assert (bad.line, after.line) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a@x.io;complaint", "holds an email address and more"),
+        ("complaint,a@x.io", "holds an email address and more"),
+        ("Email Address;First Name", "column 'first name' is not known"),
+        ("Email;Address", "two columns are email"),
+        ("Name;Reason", "column 'name' is not known"),
+    ],
+)
+def test_a_first_line_that_could_mean_something_else_is_refused(line: str, reason: str) -> None:
+    with pytest.raises(PostlogError, match=f"line 1: {reason}"):
+        read(f"{line}\nb@x.io;x\n")
+
+
+DANGEROUS = ["=cmd|x@example.com", "+49@example.com", "-a@example.com", "'=a@example.com", "=a'@example.com"]
+SPREADSHEETS = [(",", "\n"), (";", "\r\n"), ("\t", "\r\n")]
+
+
+FORMULA = re.compile('"*[=+\\-@＝＋－＠\t\r]').match
+
+
+@given(st.lists(st.text(st.sampled_from("=+-@'\";,\t ax＝"), max_size=8), min_size=5, max_size=5))
+def test_no_cell_of_an_export_is_a_formula_and_a_field_comes_back(fields: list[str]) -> None:
+    assert [formulas.bare(formulas.guarded(field)) for field in fields] == fields
+    guarded = [formulas.guarded(field) for field in fields]
+    for separator in ",;\t":
+        text = io.StringIO()
+        csv.writer(text, delimiter=separator, lineterminator="").writerow(guarded)
+        own = next(csv.reader([text.getvalue()], delimiter=separator))
+        assert own == guarded
+        assert not any(re.match("[=+\\-@＝\t]", cell) for cell in own)
+    for field in guarded:
+        assert not any(FORMULA(cell) for cell in re.split("[;\t]", field)[1:])
+
+
+@pytest.mark.parametrize("email", DANGEROUS)
+@pytest.mark.parametrize(("separator", "end"), SPREADSHEETS)
+def test_an_export_that_a_spreadsheet_saved_says_the_same_again(email: str, separator: str, end: str) -> None:
+    known = Known(email, suppressed=True, causes=LISTED.causes, operator=EVIL)
+    exported = rows.heading("csv") + b"".join(rows.line(row, "csv") for row in rows.rows_of(known))
+    assert b"\n=" not in exported
+    table = list(csv.reader(io.StringIO(exported.decode())))
+    saved = io.StringIO()
+    csv.writer(saved, delimiter=separator, lineterminator=end).writerows(table)
+    found = read(saved.getvalue().encode("utf-8-sig"))
+    assert found == read(exported)
+    assert {entry.email for entry in found if isinstance(entry, Entry)} == {email}
+    words = [entry for entry in found if isinstance(entry, Entry) and entry.cause == "operator"]
+    assert [(word.who, word.because) for word in words] == [(EVIL.who, EVIL.because)]
+
+
+def test_a_field_that_was_never_guarded_stays_as_it_is() -> None:
+    for field in ("=cmd|x@example.com", "o'hara@example.com", "'quoted'", "it's; so", "x", ""):
+        assert formulas.bare(field) == field
+
+
+EVIL = Spoken("suppressed", "@me", '=HYPERLINK("http://x.example";"y");=2', "2023-11-14T11:00:00.000Z")
 LISTED = Known(
     '"a,b"@x.io',
     suppressed=True,

@@ -70,6 +70,8 @@ PURE = {
     "console/moments.py",
     "console/redrives.py",
     "console/restarts.py",
+    "console/formulas.py",
+    "console/list_layout.py",
     "console/rows.py",
     "console/rewind.py",
     "console/sample.py",
