@@ -9,36 +9,49 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 #: Lines of each kind that a report shows.
 MOST_SHOWN = 5
-WORDS = {"bounced.hard": "hard_bounce", "complained": "complaint"}
+#: What can only speak against mailing, so that to hear it once too often is the safe side.
+SUPPRESSING = frozenset({"hard_bounce", "complaint", "unsubscribed"})
+
+#: A cause's first and latest time, in ms; what stands against an address, by cause.
+Span = tuple[int, int]
+Causes = dict[str, Span]
 
 
 @dataclass(slots=True)
 class Sent:
-    """An event that a sender posted; accepted once any of its posts was answered 200."""
+    """An event that a sender posted; accepted once any of its posts was answered 200.
+
+    email     the one form of the address, however it was spelled
+    at        when it happened, in ms, None if it does not tell
+    nameless  it had no id, so its bytes are its identity: the same bytes again may be a new fact
+    """
 
     email: str | None
     kind: str
     accepted: bool = False
+    at: int | None = None
+    nameless: bool = False
 
 
 @dataclass
 class Found:
     """What a run left, everything read with read_committed; each list in the order of its partitions.
 
-    sent     by event id, in the order in which its sender first posted the events of one address
+    sent     by event id (without one: the fingerprint of its bytes), in the order in which its sender first posted
+             the events of one address
     forged   ids that were posted with a wrong signature only
     events   (partition, offset, append time in ms, value) of the events topic
     markers  (key, value) of the markers' changelog
     listed   (address, value) of the suppressions topic
     letters  (event id, handler) of the dead letters; handler is empty if the record itself was the problem
     calls    (event id) of successful calls, in the order in which they ended
-    lookup   by address, whether it is suppressed and by what
+    lookup   (address, as it was asked for, whether it is suppressed, by what)
     lag      events not processed, calls not done
     """
 
@@ -49,7 +62,7 @@ class Found:
     listed: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     letters: list[tuple[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
-    lookup: dict[str, tuple[bool, frozenset[str]]] = field(default_factory=dict)
+    lookup: list[tuple[str, str, bool, frozenset[str]]] = field(default_factory=list)
     lag: int = 0
     refused: frozenset[str] = frozenset()
 
@@ -83,9 +96,10 @@ def check(found: Found) -> Verdict:
     wrong = verdict.wrong
     wrong["answered 200 and not in the log"] += [i for i, s in found.sent.items() if s.accepted and i not in firsts]
     wrong["in the log and never signed"] += [i for i in firsts if i not in found.sent or i in found.forged]
+    wrong["in the log and not as it was sent"] += [i for i, event in firsts.items() if _differs(event, found.sent)]
     _markers(found, firsts, wrong)
     _letters(found, firsts, wrong)
-    _list(found, firsts, wrong)
+    _list(found, wrong)
     _order(found, firsts, wrong)
     verdict.twice = _calls(found, firsts, wrong)
     if found.lag:
@@ -96,10 +110,23 @@ def check(found: Found) -> Verdict:
 def _first_occurrences(events: Iterable[tuple[int, int, int, bytes]]) -> dict[str, dict[str, Any]]:
     """The event by id, as it stands first in the log; the order of the log within a partition."""
     firsts: dict[str, dict[str, Any]] = {}
-    for _, _, appended, value in sorted(events, key=lambda each: each[:2]):
-        event = json.loads(value) | {"appended": appended}
+    for event in _logged(events):
         firsts.setdefault(event["id"], event)
     return firsts
+
+
+def _logged(events: Iterable[tuple[int, int, int, bytes]]) -> Iterator[dict[str, Any]]:
+    """Everything on the log; the order of the log within a partition."""
+    for _, _, appended, value in sorted(events, key=lambda each: each[:2]):
+        yield json.loads(value) | {"appended": appended}
+
+
+def _differs(event: dict[str, Any], sent: dict[str, Sent]) -> bool:
+    """Whether what is in the log is about somebody else, or says something else, than what was posted."""
+    was = sent.get(event["id"])
+    if was is None:
+        return False
+    return (event.get("email"), event["provider_type"], event.get("occurred_at")) != (was.email, was.kind, was.at)
 
 
 def _markers(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
@@ -123,8 +150,8 @@ def _letters(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, l
     wrong["a dead letter of something sound"] += [str(letter) for letter in counted.keys() - expected]
 
 
-def _list(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
-    expected = _model(firsts.values())
+def _list(found: Found, wrong: dict[str, list[str]]) -> None:
+    expected = _model(_heard(found))
     latest: dict[str, str | None] = {}
     for key, value in found.listed:
         email, text = key.decode(), None if value is None else value.decode()
@@ -132,40 +159,57 @@ def _list(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list
             wrong["an entry of the list written twice"].append(email)
         latest[email] = text
     said = {email: _verdict(value) for email, value in latest.items()}
-    clean: tuple[bool, frozenset[str]] = (False, frozenset())
+    clean: tuple[bool, Causes] = (False, {})
     for email in said.keys() | expected.keys():
-        if said.get(email, clean) != expected.get(email, clean):
-            wrong["the list is not the model"].append(f"{email} {said.get(email)} {expected.get(email)}")
-    for email, answer in found.lookup.items():
-        if answer != said.get(email, clean):
-            wrong["the lookup is not the list"].append(f"{email} {answer}")
+        causes = expected.get(email, {})
+        if said.get(email, clean) != (bool(causes), causes):
+            wrong["the list is not the model"].append(f"{email} {said.get(email)} {causes}")
+    for email, asked, *answer in found.lookup:
+        suppressed, known = said.get(email, clean)
+        if answer != [suppressed, frozenset(known)]:
+            wrong["the lookup is not the list"].append(f"{asked} {answer}")
 
 
-def _verdict(value: str | None) -> tuple[bool, frozenset[str]]:
+def _verdict(value: str | None) -> tuple[bool, Causes]:
     if value is None:
-        return False, frozenset()
+        return False, {}
     entry = json.loads(value)
-    return entry["suppressed"], frozenset(entry["causes"])
+    return entry["suppressed"], {cause: (span["first"], span["latest"]) for cause, span in entry["causes"].items()}
 
 
-def _model(events: Iterable[dict[str, Any]]) -> dict[str, tuple[bool, frozenset[str]]]:
-    """What stands against each address, worked out the plain way."""
-    causes: dict[str, set[str]] = defaultdict(set)
-    words: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+def _heard(found: Found) -> Iterator[dict[str, Any]]:
+    """What counts for the list: each event once, and every repeat that suppresses of one that has no id."""
+    seen: set[str] = set()
+    for event in _logged(found.events):
+        sent = found.sent.get(event["id"])
+        if event["id"] not in seen or (sent and sent.nameless and event["type"] in SUPPRESSING):
+            yield event
+        seen.add(event["id"])
+
+
+def _model(events: Iterable[dict[str, Any]]) -> dict[str, Causes]:
+    """What stands against each address and since when, worked out the plain way."""
+    times: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    words: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     for event in events:
         email, kind = event.get("email"), event["type"]
         if email is None:
             continue
+        occurred = event.get("occurred_at")
+        at = event["appended"] if occurred is None else min(occurred, event["appended"])
         if kind in ("hard_bounce", "complaint"):
-            causes[email].add(kind)
+            times[email][kind].append(at)
         elif kind in ("subscribed", "unsubscribed"):
-            occurred = event.get("occurred_at")
-            at = event["appended"] if occurred is None else min(occurred, event["appended"])
-            words[email].append((at, event["id"], kind))
+            words[email].append((at, kind == "unsubscribed"))
     for email, said in words.items():
-        if max(said)[2] == "unsubscribed":
-            causes[email].add("unsubscribed")
-    return {email: (bool(against), frozenset(against)) for email, against in causes.items()}
+        # At one time the safe side stands.
+        at, against = max(said)
+        if against:
+            times[email]["unsubscribed"].append(at)
+    return {
+        email: {cause: (min(several), max(several)) for cause, several in against.items()}
+        for email, against in times.items()
+    }
 
 
 def _order(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:

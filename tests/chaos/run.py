@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,6 +23,7 @@ from pipeline.contract import HEADER_ID
 from pipeline.settings import Settings
 from tests import clock
 from tests.chaos import broken, checker
+from tests.chaos.bodies import spelled
 from tests.chaos.checker import Found, Verdict
 from tests.chaos.cluster import Cluster
 from tests.chaos.nemesis import Nemesis
@@ -36,8 +38,8 @@ SETTLE = 180.0
 LAST_SECONDS = 8.0
 #: Seconds before a stall in which what caused it may have happened.
 BEFORE = 10.0
-#: An address of the senders in any text.
-ADDRESS = re.compile(r"zq\d+x\d+@")
+#: An address of the senders in any text, however it is spelled.
+ADDRESS = re.compile(r"zq\d+x\d+", re.IGNORECASE)
 
 HANDLER = """
 import json, os, time
@@ -283,11 +285,17 @@ async def _found(system: System, services: dict[str, Service], senders: Senders,
     )
 
 
-async def _asked(system: System, lookup: Service, emails: list[str]) -> dict[str, tuple[bool, frozenset[str]]]:
-    body = msgspec.json.encode({"emails": emails})
+async def _asked(system: System, lookup: Service, emails: list[str]) -> list[tuple[str, str, bool, frozenset[str]]]:
+    """What lookup says about each address, asked for in its one form and in another one."""
+    chance = random.Random(0)
+    asked = [(email, email) for email in emails] + [(email, spelled(email, chance)) for email in emails]
+    body = msgspec.json.encode({"emails": [text for _, text in asked]})
     async with system.http.post(f"{lookup.url}/suppressions/check", data=body) as answer:
         results: list[dict[str, Any]] = (await answer.json())["results"]
-    return {each["email"]: (each["suppressed"], frozenset(each["causes"])) for each in results}
+    return [
+        (email, text, each["suppressed"], frozenset(each["causes"]))
+        for (email, text), each in zip(asked, results, strict=True)
+    ]
 
 
 def _last_words(folder: Path, lines: int = 3) -> list[str]:

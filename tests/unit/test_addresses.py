@@ -5,28 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.addresses import address
-
-WRAPPERS = (
-    *("{}", "<{}>", "mailto:{}", "MAILTO:{}", "rfc822;{}", "rfc822; {}", "{}.", "{},", "{};", "{}/", "{}:25", "'{}'"),
-    *('"{}"', "<@relay.example:{}>", "Ann <{}>", '"Smith, Ann" <{}>', "{} (Ann)", "\ufeff{}", "\u202a{}\u202c"),
-)
+from tests.spellings import DOMAIN, DOMAINS, WRAPPERS
 
 
 @given(
     st.sampled_from(WRAPPERS),
     st.sampled_from(["ann", "Ann", "ANN", "ａｎｎ", "ann(work)"]),
-    st.sampled_from(
-        [
-            "bücher.example",
-            "BÜCHER.EXAMPLE",
-            "xn--bcher-kva.example",
-            "ｂücher。ｅｘａｍｐｌｅ",
-            "bu\u0308cher.example.",
-        ]
-    ),
+    st.sampled_from(DOMAINS),
 )
 def test_every_spelling_is_one_address(wrapper: str, local: str, domain: str) -> None:
-    assert address(wrapper.format(f"{local}@{domain}")) == "ann@xn--bcher-kva.example"
+    assert address(wrapper.format(f"{local}@{domain}")) == f"ann@{DOMAIN}"
 
 
 @pytest.mark.parametrize(
