@@ -67,7 +67,7 @@ def _unwrapped(text: str) -> str:
     for _ in range(MOST_WRAPPERS):
         before = text
         text = text.strip(_ENDS).rstrip(".,;/")
-        if text[:1] + text[-1:] in _PAIRS and not set(text[:1] + text[-1:]) & set(text[1:-1]):
+        if _is_wrapped(text):
             text = text[1:-1]
         if found := _NAMED(text):
             text = found[1]
@@ -79,6 +79,13 @@ def _unwrapped(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def _is_wrapped(text: str) -> bool:
+    """Whether the text stands between two signs that belong together. A domain never ends with an apostrophe, so that
+    one at both ends is none of the name's; others within may be."""
+    pair = text[:1] + text[-1:]
+    return pair in _PAIRS and (pair == "''" or not set(pair) & set(text[1:-1]))
 
 
 def _canonical(text: str) -> str | None:

@@ -35,6 +35,11 @@ def test_an_unusual_address_is_one(text: str) -> None:
     assert address(text) == text
 
 
+def test_an_apostrophe_in_a_name_is_no_quote() -> None:
+    assert address("'o'brien@example.com'") == "o'brien@example.com"
+    assert address("'a@example.com','b@example.com'") is None
+
+
 @given(st.text(max_size=30).map(lambda text: f"{text}@x.io") | st.text(max_size=40))
 def test_normalising_twice_changes_nothing(text: str) -> None:
     once = address(text)
