@@ -14,12 +14,12 @@ GAP = 0.3
 
 
 def answer_before_the_ack() -> None:
-    """The ingress answers 200 when the record is handed to the producer."""
+    """The ingress answers 200 when the records wait for Kafka."""
+    from ingress.batches import weight
     from ingress.log import Log
 
     async def append(self: Any, records: Sequence[Any]) -> None:
-        for record in records:
-            await self._send(record)
+        self._batches.append(records, weight(records)).add_done_callback(lambda done: done.exception())
 
     Log.append = append  # type: ignore[method-assign]
 

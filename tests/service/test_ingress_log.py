@@ -19,6 +19,7 @@ from ingress.log import Log
 from pipeline import topics
 from pipeline.errors import ConfigError, KafkaUnavailable
 from pipeline.settings import Settings
+from tests.chaos import broken
 
 TOPICS = topics.load(topics.default_file())
 RECORD = Outgoing("events", "opened", b"a@x.io", b"{}", [])
@@ -291,3 +292,14 @@ def test_a_body_limit_above_what_kafka_takes_is_refused_at_the_start() -> None:
     require_room(Settings(), TOPICS)
     with pytest.raises(ConfigError, match="INGRESS_MAX_BODY_BYTES"):
         require_room(Settings(ingress_max_body_bytes=5_000_000), TOPICS)
+
+
+async def test_the_build_that_breaks_the_promise_on_purpose_answers_before_kafka_has_it(
+    producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Log, "append", Log.append)  # what is put back after this
+    broken.answer_before_the_ack()
+    kafka, fake = log()
+    await asyncio.wait_for(kafka.append([RECORD]), 5)
+    await fake.has_sent(1)
+    assert not fake.sent[0].done()
