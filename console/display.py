@@ -73,6 +73,14 @@ def unknown(found: Sequence[UnknownType]) -> str:
     return f"types that no release here knows, kept and counted: {told}"
 
 
+def former(count: int) -> str:
+    """How many entries of the list nobody finds, and what to do, in one line."""
+    return (
+        f"{count:,} entries of the list have a key of an earlier release, under which nobody looks: "
+        "join them with postlog replay --rebuild"
+    )
+
+
 def _rate(value: float | None) -> str:
     return "" if value is None else f" ({value:,.0f}/s)"
 

@@ -24,6 +24,7 @@ LANE_LAG = "postlog_processor_lane_lag"
 LANE_OPEN = "postlog_processor_lane_open"
 CALLS_OWED = "postlog_processor_calls_owed"
 UNKNOWN_TYPES = "postlog_processor_unknown_types_total"
+FORMER_KEYS = "postlog_processor_former_keys"
 CIRCUIT_OPENED = "postlog_processor_circuit_opened_timestamp_seconds"
 HEARTBEAT = "postlog_alerter_heartbeat_timestamp_seconds"
 UNSENT_ALERTS = "postlog_alerter_unsent_alerts"
@@ -168,6 +169,11 @@ def unknown_types(sources: Iterable[Source]) -> list[UnknownType]:
         if sample.name == UNKNOWN_TYPES:
             found[sample.labels.get("provider", ""), sample.labels.get("type", "")] += int(sample.value)
     return [UnknownType(provider, word, count) for (provider, word), count in sorted(found.items())]
+
+
+def former_keys(sources: Iterable[Source]) -> int:
+    """Entries of the list whose key an earlier release gave their address, as far as processors have looked."""
+    return _sum([sample for source in sources for sample in source.samples], FORMER_KEYS)
 
 
 def rates(before: Iterable[Source], after: Iterable[Source]) -> Rates:

@@ -19,14 +19,15 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console import consent, options, rebuild_report, vacancy
+from console import consent, event_log, options, rebuild_report, vacancy
 from console.group import Group, open_group
 from console.rebuild_report import Report, Row
 from console.rewind import Partition
 from pipeline import kafka
+from pipeline.contract import Event
 from pipeline.errors import Fenced, Interrupted, PostlogError
 from pipeline.settings import Settings
-from processor.rebuild import Rebuild
+from processor.rebuild import Rebuild, join_former
 
 #: Lanes that read at once: each has a fetch buffer and a store.
 AT_ONCE = 4
@@ -56,12 +57,15 @@ async def rebuild(settings: Settings, wish: Wish) -> None:
             await _catch_up(group, lanes, wish)
             if not wish.dry_run:
                 await _each(lanes, lambda lane: lane.fence())
+            # What was committed before the fence and after the last look.
+            await _follow(group, lanes, lambda *_: None, [] if wish.dry_run else [lane.number for lane in lanes])
+            told = [] if wish.partitions else join_former(lanes, int(time.time() * 1000))
             report = await _compare(group, lanes, wish)
             if not wish.as_json:
                 options.printer().print(rebuild_report.render(report))
             if report.changes and not wish.dry_run:
                 consent.require(rebuild_report.question(report), yes=wish.yes)
-                await _commit(lanes)
+                await _commit(settings, lanes, told)
                 report = msgspec.structs.replace(report, done=True)
             click.echo(msgspec.json.encode(report) if wish.as_json else rebuild_report.ending(report))
 
@@ -139,8 +143,6 @@ def _end(partition: Partition, lane: Rebuild) -> int:
 
 async def _compare(group: Group, lanes: list[Rebuild], wish: Wish) -> Report:
     first = {p.number: p.beginning for p in await group.partitions()}
-    # What was committed before the fence and after the last look.
-    await _follow(group, lanes, lambda *_: None, [] if wish.dry_run else [lane.number for lane in lanes])
     rows = []
     for lane in lanes:
         counts = await lane.compare()
@@ -148,10 +150,18 @@ async def _compare(group: Group, lanes: list[Rebuild], wish: Wish) -> Report:
     return rebuild_report.of(group.name, rows, forget_expired=wish.forget_expired)
 
 
-async def _commit(lanes: list[Rebuild]) -> None:
+async def _commit(settings: Settings, lanes: list[Rebuild], told: Sequence[Event]) -> None:
+    """Write the difference: first what is told again, and former keys go last, so that nothing is lost between."""
+    if told:
+        await event_log.append(settings, told)
+    await _write(lanes, lambda lane: lane.commit())
+    await _write(lanes, lambda lane: lane.drop_former())
+
+
+async def _write(lanes: list[Rebuild], write: Callable[[Rebuild], Awaitable[None]]) -> None:
     for done, lane in enumerate(lanes):
         try:
-            await lane.commit()
+            await write(lane)
         except asyncio.CancelledError:
             raise Interrupted(
                 f"{done} of {len(lanes)} partitions are rebuilt, each as a whole: the same command can be typed again"

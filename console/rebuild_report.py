@@ -38,7 +38,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes(self) -> bool:
         """Whether anything differs."""
-        return bool(self.total.entries or self.total.markers)
+        return bool(self.total.entries or self.total.markers or self.total.former)
 
 
 def of(group: str, rows: Sequence[Row], *, forget_expired: bool) -> Report:
@@ -81,7 +81,7 @@ def render(report: Report) -> RenderableType:
             counts.markers,
         )
         table.add_row(*map(str, cells))
-    lines = [_sum(report.total)]
+    lines = [_sum(report.total), *_former(report.total)]
     if any(row.first for row in report.partitions):
         lines.append(
             "The log does not reach back to its beginning: what only expired events tell is "
@@ -104,7 +104,24 @@ def ending(report: Report) -> str:
     return (
         "done: start the processors again; lookups follow by themselves. Handlers were not told: "
         "docs/operations.md says how to tell them"
+        + ("; only of what stood under former keys they will be" if report.total.former else "")
     )
+
+
+def _former(total: Counts) -> list[str]:
+    """What is said of keys that are not as an address is written now."""
+    lines = []
+    if total.former:
+        lines.append(
+            f"{total.former} entries have a key that an earlier release gave the address: what they say goes to the "
+            "address as it is written now, and they go"
+        )
+    if total.nobodys:
+        lines.append(
+            f"{total.nobodys} entries have a key that is no address any more, and stay: nobody can be mailed under "
+            "it. `postlog suppressions list --limit 0` shows them; say whom they mean with `suppressions add`"
+        )
+    return lines
 
 
 def _sum(counts: Counts) -> str:

@@ -39,7 +39,9 @@ is compared with the time at which Kafka took the event.
 nothing had been there, beside what is in use, while processors go on. When that has caught up, all processors
 must be stopped for a moment (--wait tells how long to wait for that), and what differs is written, a whole
 partition at a time. No handler is called, no dead letter written, no offset moved; calls that are owed stay owed.
-What follows from events that are not on the log any more is kept.
+What follows from events that are not on the log any more is kept. Entries whose key an earlier release gave their
+address are joined into those of the address as it is written now, unless --partition is given; the log is told of
+them, so that handlers are called for these.
 
 Exits with 0 if the offsets are where they should be, 1 if not, 2 if the command is wrong.
 

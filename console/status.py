@@ -37,6 +37,7 @@ class Status(msgspec.Struct, frozen=True):
     lanes          the partitions that an answering processor has open
     outages        handlers that a processor takes to be down
     unknown_types  providers' words that no processor knows
+    former_keys    entries of the list that nobody finds, since their key is of an earlier release
     alerts         what the alerter says of its work, None if it does not answer
     """
 
@@ -47,6 +48,7 @@ class Status(msgspec.Struct, frozen=True):
     rates: Rates
     outages: list[Outage]
     unknown_types: list[UnknownType]
+    former_keys: int
     alerts: Alerts | None
 
 
@@ -136,6 +138,7 @@ def look(services: Mapping[str, str]) -> Status:
         rates=metrics.rates(before, after),
         outages=metrics.outages(after),
         unknown_types=metrics.unknown_types(after),
+        former_keys=metrics.former_keys(after),
         alerts=metrics.alerts(after, time.time()),
     )
 
@@ -174,6 +177,8 @@ def render(found: Status) -> RenderableType:
     parts += [display.outage(outage) for outage in found.outages]
     if found.unknown_types:
         parts.append(Text(display.unknown(found.unknown_types)))
+    if found.former_keys:
+        parts.append(Text(display.former(found.former_keys)))
     if found.alerts:
         parts.append(Text(display.alerts(found.alerts)))
     return Group(*parts)

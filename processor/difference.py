@@ -5,7 +5,7 @@ Pure. What always holds: writing the difference over the one state leaves the ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby
@@ -26,6 +26,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
                 other way round
     markers     of duplicates that differ
     unreadable  entries of the former list that are none
+    former      entries under a key that an earlier release gave their address, which go into those of today
+    nobodys     entries whose key is no address any more, which stay
     """
 
     entries: int = 0
@@ -33,6 +35,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: int = 0
     markers: int = 0
     unreadable: int = 0
+    former: int = 0
+    nobodys: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
@@ -40,10 +44,14 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Difference:
-    """Rows to write, None where one is to go, by changelog key."""
+    """Rows to write, None where one is to go, by changelog key.
+
+    former  keys of the list that are to go once what they say is written under others
+    """
 
     suppressions: dict[bytes, bytes | None] = field(default_factory=dict)
     seen: dict[bytes, bytes | None] = field(default_factory=dict)
+    former: list[bytes] = field(default_factory=list)
 
 
 def changed(was: Iterable[Row], now: Iterable[Row]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
@@ -56,17 +64,29 @@ def changed(was: Iterable[Row], now: Iterable[Row]) -> Iterator[tuple[bytes, byt
             yield key, values.get("was"), values.get("now")
 
 
-def of_lists(was: Iterable[Row], now: Iterable[Row]) -> tuple[dict[bytes, bytes | None], Counts]:
-    """The entries of the list to write, and what they change."""
+def of_lists(
+    was: Iterable[Row], now: Iterable[Row], gone: Container[bytes] = ()
+) -> tuple[dict[bytes, bytes | None], list[bytes], Counts]:
+    """The entries of the list to write, the keys that are to go after that, and what the entries change.
+
+    gone  former keys: what they say stands under another key of the new list
+    """
     rows: dict[bytes, bytes | None] = {}
+    dropped: list[bytes] = []
     released = suppressed = unreadable = 0
     for key, former, new in changed(was, now):
+        if new is None and key in gone:
+            dropped.append(key)
+            continue
         rows[key] = new
         stood, stands = _suppressed(former), _suppressed(new)
         unreadable += stood is None
         released += bool(stood) and not stands
         suppressed += bool(stands) and not stood
-    return rows, Counts(entries=len(rows), released=released, suppressed=suppressed, unreadable=unreadable)
+    counts = Counts(
+        entries=len(rows), released=released, suppressed=suppressed, unreadable=unreadable, former=len(dropped)
+    )
+    return rows, dropped, counts
 
 
 def _suppressed(value: bytes | None) -> bool | None:

@@ -94,6 +94,10 @@ class Lane:
         seconds = round(time.monotonic() - started, 3)
         log.info("lane open", partition=self.number, next=self.next, restored=restored, seconds=seconds)
 
+    def listed(self, most: int, from_key: bytes) -> list[bytes]:
+        """The first keys of its part of the list from a key on, none behind the last; only while it is open."""
+        return [key for key, _ in self._opened_store.first_rows("suppressions", most, from_key)]
+
     @property
     def owes_too_much(self) -> bool:
         """Whether it owes so many calls that it should get no more records."""

@@ -33,6 +33,11 @@ TRANSACTIONS = Counter("postlog_processor_transactions", "transactions committed
 LANE_OPEN = Gauge("postlog_processor_lane_open", "1 if this process owns the lane and it is open", ["partition"])
 LANE_LAG = Gauge("postlog_processor_lane_lag", "records on the events topic not processed yet", ["partition"])
 LANE_BACKLOG = Gauge("postlog_processor_lane_backlog", "records fetched and waiting in memory", ["partition"])
+FORMER_KEYS = Gauge(
+    "postlog_processor_former_keys",
+    "entries of the list whose key an earlier release gave their address, so that nobody finds them",
+    ["partition"],
+)
 STANDBY_LAG = Gauge(
     "postlog_processor_standby_lag", "records that the copy of another process' lane is behind", ["partition"]
 )
@@ -52,6 +57,12 @@ def forget(partition: int) -> None:
     """Show nothing of a lane that is not ours any more."""
     for gauge in (LANE_OPEN, LANE_LAG, LANE_BACKLOG, CALLS_OWED):
         gauge.remove(partition)
+
+
+def forget_former(partition: int) -> None:
+    """Show nothing of a list that is not ours any more."""
+    with suppress(KeyError):  # nothing was shown before all of it was looked at
+        FORMER_KEYS.remove(partition)
 
 
 def forget_standby(partition: int) -> None:

@@ -8,20 +8,21 @@ and whoever follows the list, reads it as any other change. See docs/decisions/0
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import kafka, suppression
-from pipeline.contract import Record
+from pipeline import contract, kafka, offsets, suppression
+from pipeline.contract import Event, Record
 from pipeline.errors import OffsetGap, TooManyRejections, Undecodable
 from pipeline.settings import Settings
 from pipeline.suppression import Facts, Suppression
 from pipeline.topics import Topics
-from processor import changelog, dedup, difference, fetches, letters, suppressions
+from processor import changelog, dedup, difference, fetches, former, letters, suppressions
 from processor.decide import Changes, State, decide
 from processor.difference import Counts, Difference, Row
 from processor.fetches import Span
@@ -42,7 +43,8 @@ NEVER = 2**62
 
 
 class Rebuild:
-    """An async context manager. First `begin`, then `follow` as often as one likes, `fence`, `compare`, `commit`.
+    """An async context manager. First `begin`, then `follow` as often as one likes, `fence`, then `join_former` over
+    all lanes if one likes, `compare`, `commit`, and `drop_former`.
 
     next  offset of the first record that it has not read yet
     """
@@ -67,6 +69,8 @@ class Rebuild:
         self._reader: AIOKafkaConsumer
         self._transactions: Transactions
         self._difference = Difference()
+        self._former: set[bytes] = set()  # keys whose facts another key has now
+        self._nobodys = 0
 
     async def __aenter__(self) -> Rebuild:
         self._was = open_store(self._folder / f"was-{self.number}")
@@ -139,22 +143,56 @@ class Rebuild:
         self._exits.push_async_callback(self._transactions.stop)
         await self._transactions.start()
 
+    def take_former(self) -> list[former.Entry]:
+        """Take the entries under a former key out of the new state, for somebody else to put under today's.
+
+        Those that are no address any more stay: nobody can say whom they are about.
+        """
+        taken, self._nobodys = former.entries(self._now.rows("suppressions"))
+        self._former = {entry.key for entry in taken}
+        self._now.write({"suppressions": [(key, None) for key in self._former]}, {})
+        return taken
+
+    def join(self, email: str, facts: Facts) -> bool:
+        """Join facts into the entry of an address of this lane; whether it did not have them all."""
+        key = email.encode()
+        (value,) = self._now.suppressions([key])
+        before = Facts() if value is None else suppression.decode(value).facts
+        joined = suppressions.join(before, facts)
+        if joined != before:
+            row = suppression.encode(Suppression.of(email, joined))
+            self._now.write({"suppressions": [(key, row)]}, {})
+        return joined != before
+
     async def compare(self) -> Counts:
         """How the state differs from the one that processors work with; both at the same offset, once fenced."""
         await self._restore(fenced=True)
-        listed, counts = difference.of_lists(self._was.rows("suppressions"), self._now.rows("suppressions"))
+        sides = self._was.rows("suppressions"), self._now.rows("suppressions")
+        listed, dropped, counts = difference.of_lists(*sides, self._former)
         seen = {key: new for key, _, new in difference.changed(self._markers(self._was), self._markers(self._now))}
-        self._difference = Difference(listed, seen)
-        return counts + Counts(markers=len(seen))
+        self._difference = Difference(listed, seen, dropped)
+        return counts + Counts(markers=len(seen), nobodys=self._nobodys)
 
     async def commit(self) -> None:
         """Make the difference true, as a whole. Raises Fenced if a processor was started, and KafkaError."""
+        await self._write({"suppressions": self._difference.suppressions, "seen": self._difference.seen})
+
+    async def drop_former(self) -> None:
+        """Delete the entries under former keys, once every lane has committed what they say. Raises as `commit`."""
+        await self._write({"suppressions": dict.fromkeys(self._difference.former)})
+
+    async def _write(self, changed: Mapping[Table, Mapping[bytes, bytes | None]]) -> None:
         rows: dict[str, list[letters.Row]] = {
-            self._topics.suppressions.name: [(k, v, []) for k, v in self._difference.suppressions.items()],
-            self._topics.seen.name: [(k, v, []) for k, v in self._difference.seen.items()],
+            getattr(self._topics, table).name: [(key, value, []) for key, value in several.items()]
+            for table, several in changed.items()
         }
         if any(rows.values()):
-            await self._transactions.commit(rows, {})
+            await self._transactions.commit(rows, await self._place())
+
+    async def _place(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The offset to commit: none, unless the lane never had one. With a state, that would pass for forgotten."""
+        found = await offsets.of_partition(self._settings, self._group, self._source)
+        return {} if found.offset >= 0 else {self._source: OffsetAndMetadata(self.next, "")}
 
     @property
     def _name(self) -> str:
@@ -213,6 +251,21 @@ class Rebuild:
     def _markers(self, store: Store) -> Iterator[Row]:
         # Older ones are out of every window, and retention removes them.
         return ((key, value) for key, value in store.rows("seen") if key >= self._floor)
+
+
+def join_former(lanes: Sequence[Rebuild], now: int) -> list[Event]:
+    """Put what former keys say under today's, which may be of another lane; the events that tell the log of it.
+
+    lanes  all of them, by their numbers
+    now    ms; what is told again counts from its own time, but never after that
+    """
+    told: list[Event] = []
+    for entry in [entry for lane in lanes for entry in lane.take_former()]:
+        events = former.told_again(entry.email, entry.facts, now)
+        home = lanes[contract.partition_of(entry.email.encode(), len(lanes))]
+        if home.join(entry.email, former.facts_of(events, now)):
+            told += events
+    return told
 
 
 def _older(key: bytes, value: bytes, horizon: int) -> list[Row]:

@@ -101,6 +101,11 @@ class Store:
         with self._guarded():
             yield from rocks.rows(self._tables[table])
 
+    def first_rows(self, table: Table, most: int, from_key: bytes) -> list[tuple[bytes, bytes]]:
+        """The first rows of a table from a key on; fewer than `most` if there are no more, or if they are large."""
+        with self._guarded():
+            return rocks.first(self._tables[table], most, from_key)
+
     def _get_many(self, table: Table, keys: list[bytes]) -> list[bytes | None]:
         with self._guarded():
             found: list[bytes | None] = self._tables[table][keys]  # type: ignore[index, assignment]

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from pipeline import kafka
 from pipeline.service import Health
 from processor import metrics, peek
+from processor.former_keys import FormerKeys
 from processor.lane import Lane
 from processor.lanes import Lanes
 from processor.site import Site
@@ -46,6 +47,7 @@ class Watch:
         self._app = app
         self._ends: dict[int, int] = {}
         self._held: dict[int, int] = {}  # by lane, where a transaction that is open holds up what comes after it
+        self._former = FormerKeys()
         self._joined_at = time.monotonic()
         self._consumer = AIOKafkaConsumer(**kafka.client_options(site.settings), enable_auto_commit=False)
         self._task: asyncio.Task[None] | None = None
@@ -131,6 +133,7 @@ class Watch:
                 if not self._behind(lane):
                     # Rest is no standstill: the time that a lane has starts with its next record.
                     lane.moved()
+            await self._former.look(self._lanes.all)
             await asyncio.sleep(INTERVAL)
 
     async def _look_for_transactions(self, topic: str) -> None:

@@ -29,6 +29,8 @@ postlog_processor_duplicates_total{age="1h",provider="nexuspromail"} 2.0
 postlog_processor_suppression_writes_total 5.0
 # TYPE postlog_processor_dead_letters_total counter
 postlog_processor_dead_letters_total{error="NoRecipient"} 1.0
+postlog_processor_former_keys{partition="3"} 2.0
+postlog_processor_former_keys{partition="4"} 1.0
 # TYPE postlog_processor_lane_open gauge
 postlog_processor_lane_open{partition="10"} 1.0
 postlog_processor_lane_open{partition="2"} 0.0
@@ -139,3 +141,10 @@ def test_types_that_nobody_knows_are_named_and_summed_over_processors() -> None:
         UnknownType("nexuspromail", "ping", 4),
     ]
     assert display.unknown(found).endswith(": nexuspromail domain.verified (0), nexuspromail ping (4)")
+
+
+def test_former_keys_are_counted_over_all_lanes_and_the_cure_is_named() -> None:
+    found = metrics.former_keys([source("processor", PROCESSOR), source("lookup", "")])
+    assert found == 3
+    assert display.former(found).startswith("3 entries")
+    assert display.former(found).endswith("postlog replay --rebuild")

@@ -29,7 +29,16 @@ def test_the_difference_written_over_the_one_state_leaves_the_other_and_holds_no
 def test_what_changes_for_addresses_is_counted() -> None:
     was = [(b"a", BOUNCED), (b"b", BOUNCED), (b"c", CLEAN), (b"d", b"nonsense"), (b"e", CLEAN), (b"g", BOUNCED)]
     now = [(b"a", CLEAN), (b"c", BOUNCED), (b"d", BOUNCED), (b"f", CLEAN), (b"g", BOUNCED)]
-    rows, counts = of_lists(was, now)
+    rows, dropped, counts = of_lists(was, now)
     assert rows == {b"a": CLEAN, b"b": None, b"c": BOUNCED, b"d": BOUNCED, b"e": None, b"f": CLEAN}
     assert counts == Counts(entries=6, released=2, suppressed=2, unreadable=1)
+    assert dropped == []
     assert counts + Counts(markers=3) == Counts(entries=6, released=2, suppressed=2, unreadable=1, markers=3)
+
+
+def test_an_entry_that_stands_under_another_key_now_releases_nobody_and_goes_last() -> None:
+    was = [(b"<a>", BOUNCED), (b"b", BOUNCED), (b"c", BOUNCED)]
+    now = [(b"a", BOUNCED), (b"c", BOUNCED)]
+    rows, dropped, counts = of_lists(was, now, {b"<a>", b"<z>"})
+    assert (rows, dropped) == ({b"a": BOUNCED, b"b": None}, [b"<a>"])
+    assert counts == Counts(entries=2, released=1, suppressed=1, former=1)

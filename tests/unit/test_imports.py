@@ -43,6 +43,7 @@ PURE = {
     "processor/bounds.py",
     "processor/calls.py",
     "processor/circuit.py",
+    "processor/former.py",
     "processor/guard.py",
     "processor/lacking.py",
     "processor/decide.py",
