@@ -205,7 +205,7 @@ async def main(settings: Settings) -> None:
     alerter = Alerter(consumer, grouping, to, clock, watch.note)
     app = web.Application()
     service.add_health_routes(app, allowed, live=alerter.live, ready=alerter.ready)
-    runner = await service.serve(app, settings.alerter_host, settings.alerter_port)
+    runner = await service.serve(app, settings.alerter_host, settings.alerter_port, service="alerter")
     try:
         await consumer.start()
         async with asyncio.TaskGroup() as tasks:

@@ -6,7 +6,6 @@ A shell over aiohttp. The scheme is https://www.standardwebhooks.com; docs/api.m
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from pipeline import contract
+from pipeline import contract, ranges
 from pipeline.contract import Event, EventType
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
@@ -71,11 +70,19 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 def handlers(settings: Settings) -> list[Handler]:
     """The handler that these settings describe. Raises ConfigError naming the variable and the cure."""
     url, secrets = settings.connector_http_url, secrets_of(settings.connector_http_secret)
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not _can_be_posted_to(url):
         raise ConfigError(
             f"CONNECTOR_HTTP_URL is {url!r}: connectors.http needs a URL like https://example.com/hook to post to"
         )
     return [Handler("http", Post(url, secrets), types=SPEAKING, timeout=TIMEOUT)]
+
+
+def _can_be_posted_to(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and ranges.host(parts.hostname or "") is None and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is none
+        return False
 
 
 def secrets_of(given: str) -> tuple[bytes, ...]:
@@ -84,7 +91,7 @@ def secrets_of(given: str) -> tuple[bytes, ...]:
     for part in filter(None, (part.strip() for part in given.split(","))):
         try:
             key = base64.b64decode(part.removeprefix(_PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:  # also of what is not ASCII
             key = b""
         if not part.startswith(_PREFIX) or len(key) not in SECRET_BYTES:
             raise ConfigError(

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from pipeline import private, ranges
 from pipeline.contract import Event
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
@@ -62,6 +63,8 @@ def engine_of(given: str) -> AsyncEngine:
         if url.get_backend_name() == "sqlite":
             _make_folder(url)
             return create_async_engine(url, hide_parameters=True, pool_size=1, max_overflow=0)
+        if url.port is not None and not 1 <= url.port <= ranges.LAST_PORT:
+            raise ValueError
         return create_async_engine(
             url, hide_parameters=True, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True
         )
@@ -74,8 +77,10 @@ def engine_of(given: str) -> AsyncEngine:
 
 
 def _make_folder(url: URL) -> None:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # In memory it would be gone with the process, and differ from one to the next.
+    if not url.database or url.database == ":memory:":
+        raise ValueError
+    private.folder(Path(url.database).parent, "CONNECTOR_SQL_URL")
 
 
 class Upsert:

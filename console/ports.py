@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from console import processes
+from console import broker, processes
 from console.plan import Process
+from pipeline import listening
 from pipeline.errors import ConfigError
 
 _PAUSE = 0.25
+KAFKA = "kafka"
 
 
 def settle(planned: Sequence[Process], *, kafka: int, auto: bool, patience: float) -> list[Process]:
@@ -19,15 +21,15 @@ def settle(planned: Sequence[Process], *, kafka: int, auto: bool, patience: floa
     kafka     port of the local broker, 0 if that is none of our business
     patience  seconds to wait for ports to get free
 
-    Raises ConfigError naming those that are taken.
+    Raises ConfigError naming those that are taken, or that nobody could have.
     """
     used: set[int] = set()
     settled = [process if process.port and not auto else replace(process, port=_another(used)) for process in planned]
     wanted = [(process.name, process.host, process.port) for process in settled]
     if kafka:
-        wanted.append(("kafka", "127.0.0.1", kafka))
+        wanted.append((KAFKA, "127.0.0.1", kafka))
     deadline = time.monotonic() + patience
-    while taken := [f"port {port} ({name})" for name, host, port in wanted if not processes.can_bind(host, port)]:
+    while taken := [f"port {port} ({name})" for name, host, port in wanted if not _free(name, host, port)]:
         if time.monotonic() >= deadline:
             raise ConfigError(
                 f"taken by another process: {', '.join(taken)}. Stop what listens there, set other ports "
@@ -35,6 +37,16 @@ def settle(planned: Sequence[Process], *, kafka: int, auto: bool, patience: floa
             )
         time.sleep(_PAUSE)
     return settled
+
+
+def _free(name: str, host: str, port: int) -> bool:
+    try:
+        return processes.can_bind(host, port)
+    except (OSError, UnicodeError) as error:
+        # `processor-2` shares its host with the first one.
+        its_own = listening.settings_of(name.partition("-")[0])
+        names = (broker.VARIABLE, broker.VARIABLE) if name == KAFKA else its_own
+        raise listening.refused(host, port, error, *names) from None
 
 
 def _another(used: set[int]) -> int:

@@ -1,24 +1,19 @@
-"""Child processes that never outlive us.
-
-On Linux the kernel ends a child when its parent dies, also by SIGKILL; elsewhere only an orderly end of the parent
-does.
-"""
+"""Child processes with an output of their own; they never outlive us (`pipeline.children`)."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import os
 import random
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+from pipeline import children, listening
+
 #: Below the ports that systems hand to outgoing connections (Linux from 32768, others from 49152): a port found
 #: free there could be somebody's own end of a connection by the time a server binds it.
 _SERVER_PORTS = range(20_000, 32_000)
@@ -44,7 +39,7 @@ def start(
             stderr=subprocess.STDOUT,
             process_group=0,
             pass_fds=keep_open,
-            preexec_fn=partial(_end_with_parent, os.getpid()) if sys.platform == "linux" else None,
+            preexec_fn=children.ends_with_us(),
         )
 
 
@@ -91,24 +86,14 @@ def free_port() -> int:
 
 
 def can_bind(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    """Whether a server could listen there now. Raises OSError if it never could: there is no such address."""
+    with socket.socket(listening.family(host)) as probe:
         # As servers do: connections that are only fading out do not hold a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             return False
     return True
-
-
-# Loaded before the fork: between fork and exec a child must not import or allocate much.
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _end_with_parent(parent: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # It died before the kernel knew of our wish, so no signal will ever come.
-    if os.getppid() != parent:
-        os._exit(1)

@@ -12,6 +12,7 @@ from console import claim, options, signals
 from console.running import Folder
 from console.system import System, Wish
 from pipeline import settings as environment
+from pipeline.ranges import MOST_WORKERS
 
 
 @click.command()
@@ -23,7 +24,7 @@ from pipeline import settings as environment
     show_default=True,
     help="The settings' ports, or any that are free: then run.json and the ready file say which.",
 )
-@click.option("--ingress-workers", type=click.IntRange(1, 64), help="Ingress processes on the one port.")
+@click.option("--ingress-workers", type=click.IntRange(1, MOST_WORKERS), help="Ingress processes on the one port.")
 @click.option(
     "--processors",
     type=click.IntRange(0, 64),

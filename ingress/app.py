@@ -6,8 +6,6 @@ A shell over aiohttp.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,7 +15,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from ingress import accept, metrics
+from ingress import accept, inherited, metrics
 from ingress.accept import Outgoing
 from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
@@ -56,6 +54,7 @@ async def main(settings: Settings) -> None:
     providers = [(provider, secrets.of(settings, provider.secrets)) for provider in PROVIDERS.values()]
     allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
     require_files(settings.ingress_max_connections)
+    listener, started = inherited.listener(settings), inherited.pipe(settings)
     door = Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
     stop = await service.stop_requested()
     # With a spool it serves also while Kafka is away, and compares the topics when that is back.
@@ -74,7 +73,8 @@ async def main(settings: Settings) -> None:
             app.routes(providers),
             settings.ingress_host,
             settings.ingress_port,
-            listener=socket.socket(fileno=settings.ingress_listen_fd) if settings.ingress_listen_fd >= 0 else None,
+            service="ingress",
+            listener=listener,
             make=partial(Runner, door=door),
             keepalive_timeout=IDLE_SECONDS,
             shutdown_timeout=settings.ingress_drain_seconds,
@@ -82,20 +82,13 @@ async def main(settings: Settings) -> None:
             auto_decompress=False,
         )
         service.collect_seldom(GC_OBJECTS)
-        _say_started(settings.ingress_started_fd)
+        inherited.say_started(started)
         await _first(stop.wait(), written.failed.wait())
         await _drain(app, runner, door, settings.ingress_drain_seconds)
     finally:
         await written.stop()
     if written.failed.is_set():
         raise written.error from written.reason
-
-
-def _say_started(fd: int) -> None:
-    """Tell whoever started this process that it listens."""
-    if fd >= 0:
-        os.write(fd, b"1")
-        os.close(fd)
 
 
 async def _drain(app: Ingress, runner: web.AppRunner, door: Door, seconds: float) -> None:

@@ -24,8 +24,9 @@ from ingress.folders import Folder
 from ingress.left import Names, Source
 from ingress.segments import SEGMENT_BYTES, Held, Segment
 from ingress.spooling import Limits, Row
+from pipeline import private
 from pipeline.contract import Millis
-from pipeline.errors import ConfigError, KafkaUnavailable, StoreLocked
+from pipeline.errors import KafkaUnavailable, StoreLocked
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,7 @@ class Spool:
             self._own = self._make()
         except OSError as error:
             if error.errno not in DISK_ERRORS and not self._queue:
-                raise ConfigError(f"INGRESS_SPOOL_DIR: {place} cannot be used: {error}") from None
+                raise private.unusable(place, "INGRESS_SPOOL_DIR", error) from None
             log.warning("the disk of the spool takes nothing now", folder=str(place), error=str(error))
         self.rows = sum(source.rows for source in self._queue)
         self._bytes = sum(source.size for source in self._queue)

@@ -2,7 +2,8 @@
 
 The parent holds a listening socket per child, all on one port (SO_REUSEPORT), and serves nothing; the kernel spreads
 connections over the sockets. They stay open when a child goes: a connection that it has not accepted waits for the
-next one instead of being reset. A child that ends is started again; one that refuses its configuration ends all.
+next one instead of being reset. A child that ends is started again; one that refuses its configuration ends all; and
+all drain and end when the parent is gone, however that went.
 SIGHUP replaces them one after the other, for a new release: each by one that listens before it goes.
 """
 
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import multiprocess
 
-from pipeline import service
+from pipeline import children, listening, service
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 
@@ -57,8 +58,8 @@ async def main(settings: Settings, environ: Mapping[str, str]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, replace.set)
     with tempfile.TemporaryDirectory(prefix="postlog-ingress-") as folder, ExitStack() as open_sockets:
         env = {**environ, "INGRESS_WORKERS": "1", "PROMETHEUS_MULTIPROC_DIR": folder}
-        listeners = [open_sockets.enter_context(listener) for listener in _listeners(settings)]
-        slots = [Slot(listener, _start(env, listener)) for listener in listeners]
+        sockets = [open_sockets.enter_context(listener) for listener in listeners(settings)]
+        slots = [Slot(listener, _start(env, listener)) for listener in sockets]
         try:
             while not stop.is_set():
                 for slot in slots:
@@ -121,17 +122,16 @@ def _forget(child: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
     multiprocess.mark_process_dead(child.pid, env["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
 
 
-def _listeners(settings: Settings) -> Iterator[socket.socket]:
+def listeners(settings: Settings) -> Iterator[socket.socket]:
     """A listening socket for each child, all on one port."""
     host, port = settings.ingress_host, settings.ingress_port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(settings.ingress_workers):
         try:
-            listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror}. Is it taken? Choose another INGRESS_PORT."
-            ) from None
+            listener = socket.create_server(
+                (host, port), family=listening.family(host), backlog=BACKLOG, reuse_port=True
+            )
+        except (OSError, UnicodeError) as error:
+            raise listening.refused(host, port, error, *listening.settings_of("ingress")) from None
         port = listener.getsockname()[1]
         yield listener
 
@@ -140,7 +140,12 @@ def _start(env: Mapping[str, str], listener: socket.socket, *keep_open: int) -> 
     fd = listener.fileno()
     env = {**env, "INGRESS_LISTEN_FD": str(fd)}
     # In our process group: who ends the group of a parent that was killed ends them too.
-    return subprocess.Popen([sys.executable, "-m", "ingress"], env=env, pass_fds=(fd, *keep_open))
+    return subprocess.Popen(
+        [sys.executable, "-m", "ingress"],
+        env=env,
+        pass_fds=(fd, *keep_open),
+        preexec_fn=children.ends_with_us(),
+    )
 
 
 async def _keep_alive(slot: Slot, env: Mapping[str, str]) -> None:

@@ -29,9 +29,9 @@ _PROGRESS = b"progress/%d" % LAYOUT
 CACHE_BYTES = 64 * 1024 * 1024
 
 
-def folder(state_dir: str, cluster_id: str, topic: str) -> Path:
+def folder(state_dir: Path, cluster_id: str, topic: str) -> Path:
     """Where the list of this topic of this cluster lies: offsets of another one mean nothing there."""
-    return Path(state_dir) / "lookup" / cluster_id / topic
+    return state_dir / "lookup" / cluster_id / topic
 
 
 class Store:

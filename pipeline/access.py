@@ -33,7 +33,7 @@ class Access:
             self._tokens = Watched(
                 "OPERATOR_TOKENS_FILE",
                 file,
-                lambda text: tokens.parse(text, str(file)),
+                lambda text: _parsed(text, file),
                 cure="; make it with postlog token",
                 look_seconds=0,
             )
@@ -58,6 +58,13 @@ class Access:
         known = self._tokens() if self._tokens is not None else ()
         found = tokens.holder(known, request.headers.get("Authorization"))
         return [found] if found else []
+
+
+def _parsed(text: str, file: Path) -> tuple[Token, ...]:
+    try:
+        return tokens.parse(text, str(file))
+    except ConfigError as error:
+        raise ConfigError(f"OPERATOR_TOKENS_FILE: {error}") from None
 
 
 def of(settings: Settings, host: str, name: str) -> Access:

@@ -15,15 +15,16 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import prometheus_client
 import structlog
 import uvloop
 from aiohttp import web
-from prometheus_client import multiprocess
+from prometheus_client import multiprocess, values
 
-from pipeline import logs, masking, security
+from pipeline import listening, logs, masking, private, security
 from pipeline import settings as environment
 from pipeline.access import Access
 from pipeline.errors import ConfigError, PostlogError
@@ -88,12 +89,14 @@ async def serve(
     port: int,
     *,
     listener: socket.socket | None = None,
+    service: str = "",
     make: Callable[..., web.AppRunner] = web.AppRunner,
     **options: Any,
 ) -> web.AppRunner:
     """Start serving; the caller awaits `runner.cleanup()` at the end. options go to the runner that `make` makes.
 
     listener  a socket that listens already, instead of a new one at host and port
+    service   whose settings name host and port
 
     Raises ConfigError if the address cannot be had.
     """
@@ -102,11 +105,9 @@ async def serve(
     try:
         site = web.SockSite(runner, listener) if listener else web.TCPSite(runner, host, port)
         await site.start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         await runner.cleanup()
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}. Is it taken? Choose another port."
-        ) from None
+        raise listening.refused(host, port, error, *listening.settings_of(service)) from None
     bound = runner.addresses[0]
     log.info("listening", address=f"http://{bound[0]}:{bound[1]}")
     return runner
@@ -161,6 +162,8 @@ def run(
     An expected error is logged in one line, anything else with its traceback. When the coroutine is done so is the
     process: what libraries leave behind (a thread, a task that will not be cancelled) must not keep alive a service
     that has stopped or given up.
+
+    main  imports what makes metrics only when it is called: before, nobody knows where they are to be kept
     """
     loop = uvloop.new_event_loop()
     code = exit_code(service, lambda settings: loop.run_until_complete(main(settings)), environ)
@@ -171,9 +174,12 @@ def run(
 
 def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[str, str] = os.environ) -> int:
     """Call start with the settings of the environment; 0, or the exit code that says what stopped it."""
+    # Until we know better: what refuses a setting is said as everything else is.
+    logs.configure(Settings(), service)
     try:
         settings = environment.load(environ)
         logs.configure(settings, service)
+        _keep_metrics(settings)
         start(settings)
     except ConfigError as error:
         log.error("refused to start", service=service, error=str(error))
@@ -190,3 +196,18 @@ def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[
             log.exception("stopped by a bug", service=service)
         return FAILED
     return 0
+
+
+def _keep_metrics(settings: Settings) -> None:
+    """Keep metrics in memory, or in files that several processes share. Raises ConfigError if those cannot be had."""
+    if settings.prometheus_multiproc_dir:
+        folder = Path(settings.prometheus_multiproc_dir)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"PROMETHEUS_MULTIPROC_DIR is {settings.prometheus_multiproc_dir!r}, and there is no such folder: "
+                "the ingress sets it for its own processes. Unset it."
+            )
+        private.folder(folder, "PROMETHEUS_MULTIPROC_DIR")
+    else:
+        # The library looks whether the variable is there. One that is empty is not set.
+        values.ValueClass = values.MutexValue

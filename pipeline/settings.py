@@ -7,16 +7,15 @@ sane default for one machine; a wrong one is refused with its name, what was giv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from pipeline import ranges
 from pipeline.errors import ConfigError
-
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
+from pipeline.ranges import Copies, Count, CountOrNone, Descriptor, Patience, Port, Seconds, Size, Workers
 
 #: Every secret must be at least this long: HMAC-SHA256 with an empty key verifies what anybody signs.
 SHORTEST_SECRET = 8
@@ -24,17 +23,31 @@ SHORTEST_SECRET = 8
 SECRET = frozenset(
     {"webhook_secret", "connector_http_secret", "connector_sql_url", "alert_urls", "kafka_sasl_password"}
 )
+#: What a text must be besides text: each check says what is wrong with one, or None.
+CHECKS = {
+    "kafka_bootstrap_servers": ranges.brokers,
+    **dict.fromkeys(("ingress_host", "processor_host", "alerter_host", "lookup_host"), ranges.host),
+    **dict.fromkeys(
+        (
+            *("kafka_tls_ca", "kafka_tls_cert", "kafka_tls_key", "kafka_sasl_password_file", "topics_file"),
+            *("state_dir", "operator_tokens_file", "webhook_secret_file", "prometheus_multiproc_dir"),
+            "ingress_spool_dir",
+        ),
+        ranges.path,
+    ),
+}
+#: What a setting with a pattern may be, in words.
+OTHERWISE = {"topic_prefix": "expected up to 60 letters, digits and . _ -"}
+#: Characters of a wrong value that a message shows.
+LONGEST_SHOWN = 100
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One field per variable: `KAFKA_BOOTSTRAP_SERVERS` is `kafka_bootstrap_servers`."""
 
-    kafka_bootstrap_servers: Annotated[
-        str,
-        Meta(
-            description="brokers, `host:port`, comma-separated", pattern=r"^\s*[^\s,]+:\d+\s*(,\s*[^\s,]+:\d+\s*)*$"
-        ),
-    ] = "127.0.0.1:9092"
+    kafka_bootstrap_servers: Annotated[str, Meta(description="brokers, `host:port`, comma-separated")] = (
+        "127.0.0.1:9092"
+    )
     kafka_wait_seconds: Annotated[
         Seconds, Meta(description="how long a starting service waits for Kafka before it exits with 1")
     ] = 60.0
@@ -68,15 +81,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         Meta(
             description="put before every topic, group and transactional id: several postlogs on one cluster",
-            pattern=r"^[A-Za-z0-9._-]{0,60}$",
+            pattern=r"^[A-Za-z0-9._-]{0,60}\Z",
         ),
     ] = ""
     topic_replication: Annotated[
-        int, Meta(ge=0, description="replicas of every topic; 0 means what topics.yaml says, 3 in production")
+        Copies, Meta(description="replicas of every topic; 0 means what topics.yaml says, 3 in production")
     ] = 0
     topic_min_insync_replicas: Annotated[
-        int,
-        Meta(ge=0, description="in-sync replicas a write needs; 0 means what topics.yaml says, 2 in production"),
+        Copies,
+        Meta(description="in-sync replicas a write needs; 0 means what topics.yaml says, 2 in production"),
     ] = 0
     state_dir: Annotated[
         str, Meta(description="folder for RocksDB state; one per process, disposable, rebuilt from Kafka")
@@ -112,10 +125,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ""
     ingress_host: Annotated[str, Meta(description="address the ingress binds to")] = "127.0.0.1"
     ingress_port: Annotated[Port, Meta(description="port the ingress binds to")] = 8080
-    ingress_workers: Annotated[Count, Meta(description="ingress processes on the one port")] = 1
-    ingress_max_body_bytes: Annotated[Count, Meta(description="a larger body is answered 413")] = 1024 * 1024
+    ingress_workers: Annotated[Workers, Meta(description="ingress processes on the one port")] = 1
+    ingress_max_body_bytes: Annotated[Size, Meta(description="a larger body is answered 413")] = 1024 * 1024
     ingress_read_timeout_seconds: Annotated[
-        Seconds, Meta(description="a body that takes longer to arrive is answered 408")
+        Patience, Meta(description="a body that takes longer to arrive is answered 408")
     ] = 10.0
     ingress_max_connections: Annotated[
         Count,
@@ -125,15 +138,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = 3000
     ingress_max_refusals: Annotated[
-        int,
+        CountOrNone,
         Meta(
-            ge=0,
             description="requests of one address that were refused within 10 s; above it it is not listened to for "
             "10 s, unless it delivered something authentic within the hour; 0: no limit",
         ),
     ] = 100
     ingress_deadline_seconds: Annotated[
-        Seconds,
+        Patience,
         Meta(description="Kafka must acknowledge within this, or the sender is asked to try again (503)"),
     ] = 2.5
     ingress_max_pending: Annotated[
@@ -141,14 +153,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="events waiting for Kafka in one process; above it the sender is asked to try again"),
     ] = 20_000
     ingress_max_pending_bytes: Annotated[
-        Count,
+        Size,
         Meta(
             description="bytes of memory that they may take, all copies counted, and again for what waits for the "
             "spool's disk; above it the same"
         ),
     ] = 64 * 1024 * 1024
     ingress_drain_seconds: Annotated[
-        Seconds, Meta(description="on SIGTERM, how long deliveries in flight may take to finish")
+        Patience, Meta(description="on SIGTERM, how long deliveries in flight may take to finish")
     ] = 5.0
 
     prometheus_multiproc_dir: Annotated[
@@ -156,11 +168,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ""
 
     ingress_listen_fd: Annotated[
-        int, Meta(description="set by the ingress for its own processes, the socket they listen on; leave it unset")
+        Descriptor,
+        Meta(description="set by the ingress for its own processes, the socket they listen on; leave it unset"),
     ] = -1
 
     ingress_started_fd: Annotated[
-        int, Meta(description="set by the ingress for its own processes, to learn when they listen; leave it unset")
+        Descriptor,
+        Meta(description="set by the ingress for its own processes, to learn when they listen; leave it unset"),
     ] = -1
 
     ingress_spool_dir: Annotated[
@@ -168,7 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="folder for deliveries that Kafka cannot take in time; none: they are answered 503"),
     ] = ""
     ingress_spool_max_bytes: Annotated[
-        Count,
+        Size,
         Meta(
             description="bytes a process' spool may hold; less if the disk has less: a twentieth of it, 256 MiB at "
             "most, stays free"
@@ -180,13 +194,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
     processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
     processor_session_timeout_seconds: Annotated[
-        Seconds,
-        Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
+        float,
+        # What brokers take unless they are told otherwise: group.min.session.timeout.ms and group.max.
+        Meta(ge=6, le=1800, description="how long a silent processor keeps its partitions; takeover takes this long"),
     ] = 10.0
     processor_standby_lanes: Annotated[
-        int,
+        Copies,
         Meta(
-            ge=0,
             description="processors that follow the state of each partition besides its owner, so that one of them "
             "takes it over at once; 0: it restores first",
         ),
@@ -270,21 +284,36 @@ def load(environ: Mapping[str, str]) -> Settings:
     }
     for name, value in given.items():
         # One at a time, so that the message can name the variable.
-        try:
-            msgspec.convert({name: value}, Settings, strict=False)
-        except msgspec.ValidationError as error:
-            reason = str(error).split(" - at ")[0] + _allowed(name)
-            shown = "set" if name in SECRET else repr(value)
-            raise ConfigError(f"{name.upper()} is {shown}: {reason}. Correct the variable, or unset it.") from None
+        if reason := _wrong(name, value):
+            raise ConfigError(f"{name.upper()} is {_quoted(name, value)}: {reason}. Correct it, or unset it.")
     loaded = msgspec.convert(given, Settings, strict=False)
     require_one_way_in(loaded)
     return loaded
 
 
-def _allowed(name: str) -> str:
-    """The values a setting may have, as the end of a sentence; nothing if they are not few."""
-    choices = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][name].get("enum")
-    return f", expected one of {', '.join(sorted(choices))}" if choices else ""
+def _wrong(name: str, value: str) -> str | None:
+    """What is wrong with the value of a setting, as the end of a sentence; None if nothing."""
+    if reason := ranges.text(value):
+        return reason
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError:
+        return OTHERWISE.get(name) or ranges.described(schema()[name])
+    return CHECKS[name](value) if name in CHECKS else None
+
+
+def _quoted(name: str, value: str) -> str:
+    """The value as a message shows it: in one line of bounded length, and a secret not at all."""
+    if name in SECRET:
+        return "set"
+    return repr(value) if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]!r}… ({len(value)} characters)"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """What each setting may be, as JSON schema."""
+    found: dict[str, Any] = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    return found
 
 
 def require_one_way_in(settings: Settings) -> None:
@@ -330,8 +359,8 @@ def _shown(default: object) -> str:
 
 def documented() -> list[tuple[str, str, str]]:
     """(variable, default, meaning) of every setting, in order: the table in the README is made of it."""
-    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    described = schema()
     return [
-        (field.name.upper(), _shown(field.default), schema[field.name]["description"])
+        (field.name.upper(), _shown(field.default), described[field.name]["description"])
         for field in msgspec.structs.fields(Settings)
     ]

@@ -99,18 +99,25 @@ def load(path: Path, *, prefix: str = "", replication: int | None = None, min_in
 
     Raises ConfigError naming the file, the field and the reason.
     """
+    source = f"TOPICS_FILE: {path}"
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    topics = parse(document, source=str(path), prefix=prefix, replication=replication, min_insync=min_insync)
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source} cannot be read: it is not UTF-8. Save it as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be read: {error.strerror}. Name another file.") from None
+    # A number or a date that is none is a ValueError to PyYAML, and what nests too deep a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"{source} is no YAML that can be read: {told}. Correct the file.") from None
+    topics = parse(document, source=source, prefix=prefix, replication=replication, min_insync=min_insync)
     counts = {t.name: t.partitions for t in topics.all() if t.key in ("email", "lane")}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ConfigError(f"{path}: topics keyed by email or lane need one partition count, but: {listed}")
+        raise ConfigError(f"{source}: topics keyed by email or lane need one partition count, but: {listed}")
     if others := [topic.name for topic in topics.all() if topic.config.get(TIMES) != BY_THE_LOG]:
         raise ConfigError(
-            f"{path}: {', '.join(others)}: {TIMES} must be {BY_THE_LOG}, or a machine with a wrong clock decides "
+            f"{source}: {', '.join(others)}: {TIMES} must be {BY_THE_LOG}, or a machine with a wrong clock decides "
             f"what Kafka takes and keeps. Put `config: {{{TIMES}: {BY_THE_LOG}}}` below `defaults:`"
         )
     return topics
@@ -127,7 +134,9 @@ def parse(
     """Topics from the parsed YAML. Raises ConfigError naming the source, the field and the reason."""
     if not isinstance(document, dict) or not isinstance(document.get("topics"), dict):
         raise ConfigError(f"{source}: topics: a mapping of roles to topics is missing")
-    defaults = dict(document.get("defaults") or {})
+    defaults = document.get("defaults") or {}
+    if not isinstance(defaults, dict):
+        raise ConfigError(f"{source}: defaults: expected a mapping, got {defaults!r}")
     forced = {"replication": replication, "min_insync_replicas": min_insync}
     filled = {}
     for role, given in document["topics"].items():

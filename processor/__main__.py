@@ -1,9 +1,17 @@
-"""`python -m processor`: run the processor with the settings of the environment."""
+"""`python -m processor`."""
 
 from __future__ import annotations
 
 from pipeline import service
-from processor.app import main
+from pipeline.settings import Settings
+
+
+async def main(settings: Settings) -> None:
+    """Run the processor."""
+    from processor import app
+
+    await app.main(settings)
+
 
 if __name__ == "__main__":
     service.takes_no_arguments("processor")

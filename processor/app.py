@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
-from pipeline import access, kafka, security, service, tombstones
+from pipeline import access, kafka, private, security, service, tombstones
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -46,22 +46,22 @@ async def main(settings: Settings) -> None:
     """Run until SIGTERM, SIGINT, or the first failure, which is raised."""
     handlers = plugins.load(settings)
     allowed = access.of(settings, settings.processor_host, "PROCESSOR_HOST")
+    state = private.folder(Path(settings.state_dir), "STATE_DIR")
     stop = await service.stop_requested()
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:
         return
     topics, cluster, kept_for = found
     group = kafka.group_of(settings, "processor")
-    folder = Path(settings.state_dir) / cluster / group
+    folder = private.folder(state / cluster / group, "STATE_DIR")
     site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers, tombstones=kept_for)
     lanes = Lanes(site)
-    site.folder.mkdir(parents=True, exist_ok=True)
     service.collect_seldom(GC_OBJECTS)
     app = build(site, lanes)
     async with Watch(site, lanes, app) as watch:
         web_app = web.Application()
         service.add_health_routes(web_app, allowed, live=watch.live, ready=watch.ready)
-        runner = await service.serve(web_app, settings.processor_host, settings.processor_port)
+        runner = await service.serve(web_app, settings.processor_host, settings.processor_port, service="processor")
         try:
             await _run(app, lanes, watch, stop)
         finally:

@@ -26,6 +26,7 @@ PURE = {
     "pipeline/incidents.py",
     "pipeline/operators.py",
     "pipeline/providers.py",
+    "pipeline/ranges.py",
     "pipeline/letters.py",
     "pipeline/masking.py",
     "pipeline/settings.py",

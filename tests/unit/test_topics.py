@@ -158,6 +158,30 @@ def test_a_file_that_is_no_list_of_topics_is_refused(text: str, tmp_path: Path) 
         topics.load(file)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"topics: {events: {name: caf\xe9}}",
+        b"[" * 5_000,
+        b"a: 2020-13-45",
+        b"a: !!int x",
+        b"defaults: [1]\ntopics: {}",
+        b"defaults: 7\ntopics: {}",
+        b"\x00",
+        b"a: &a [*a]",
+        b"topics: {events: 7}",
+    ],
+)
+def test_a_file_of_any_bytes_is_refused_in_one_line_with_its_setting(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "topics.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        topics.load(file)
+    assert str(caught.value).startswith(f"TOPICS_FILE: {file}")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         topics.load(tmp_path / "none.yaml")
