@@ -96,7 +96,7 @@ class Lane:
 
     def listed(self, most: int, from_key: bytes) -> list[bytes]:
         """The first keys of its part of the list from a key on, none behind the last; only while it is open."""
-        return [key for key, _ in self._opened_store.first_rows("suppressions", most, from_key)]
+        return [key for key, _ in self._hold.store.first_rows("suppressions", most, from_key)]
 
     @property
     def owes_too_much(self) -> bool:

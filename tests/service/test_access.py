@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -130,6 +131,77 @@ async def test_no_health_page_shows_an_address() -> None:
             async with client.get(path) as answer:
                 shown = await answer.json()
                 assert shown == {"ok": True, "lanes": {"3": ["for …@x.io"]}, "reason": r"…\u0040x.io"}
+
+
+@pytest.fixture
+async def open_to_all(tmp_path: Path) -> AsyncIterator[Client]:
+    """A service on this machine alone, without tokens."""
+    everybody = Access(None)
+    app = web.Application()
+    service.add_health_routes(
+        app, everybody, live=lambda: Health(True, {"lag": 5}), ready=lambda: Health(False, {"a": 1})
+    )
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app.router.add_get("/list", everybody.guarded(answer))
+    app.router.add_post("/change", everybody.guarded(answer, "operate"))
+    async with TestClient(TestServer(app)) as mine:
+        yield mine
+
+
+async def answered(client: Client, **headers: str) -> list[int]:
+    """The answers to a look at the metrics and at the list, and to a change."""
+    found = []
+    for method, path in (("GET", "/metrics"), ("GET", "/list"), ("POST", "/change")):
+        async with client.request(method, path, headers=headers) as answer:
+            found.append(answer.status)
+    return found
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8083", "10.0.0.5", "127.0.0.1.evil.example"])
+async def test_a_page_that_leads_its_own_name_here_reads_nothing(open_to_all: Client, host: str) -> None:
+    assert await answered(open_to_all, Host=host) == [403, 403, 403]
+    async with open_to_all.get("/metrics", headers={"Host": host}) as refused:
+        assert "OPERATOR_TOKENS_FILE" in (await refused.json())["error"]
+    headers = {"Host": host}
+    async with (
+        open_to_all.get("/health/live", headers=headers) as live,
+        open_to_all.get("/health/ready", headers=headers) as ready,
+    ):
+        assert (live.status, await live.json()) == (200, {"ok": True})
+        assert (ready.status, await ready.json()) == (503, {"ok": False})
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:8083", "[::1]", "[::1]:8083"])
+async def test_who_asks_this_machine_by_its_own_name_is_answered(open_to_all: Client, host: str) -> None:
+    assert await answered(open_to_all, Host=host) == [200, 200, 200]
+    assert await answered(open_to_all, Host=host, Origin="http://localhost:3000") == [200, 200, 200]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://"])
+async def test_a_page_of_another_machine_changes_nothing_here(open_to_all: Client, origin: str) -> None:
+    assert await answered(open_to_all, Origin=origin) == [403, 403, 403]
+
+
+@pytest.mark.parametrize("host", ["", "Host: \r\n", "Host: localhost\r\nHost: evil.example\r\n"])
+async def test_who_names_no_host_or_two_learns_only_whether_it_is_well(open_to_all: Client, host: str) -> None:
+    for path, expected in (("/health/live", 200), ("/metrics", 403)):
+        reader, writer = await asyncio.open_connection(open_to_all.host, open_to_all.port)
+        writer.write(f"GET {path} HTTP/1.0\r\n{host}\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        # Two of them may be no request at all.
+        assert int(head.split()[1]) in ({expected, 400} if host.count("Host") == 2 else {expected})
+        assert b"lag" not in body
+
+
+async def test_with_tokens_any_name_will_do(client: Client, file: Path) -> None:
+    headers = {"Host": "postlog.example.com", "Authorization": f"Bearer {token(file, 'ann')}"}
+    async with client.get("/metrics", headers=headers) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("content", [None, "", "ann read short"])

@@ -24,6 +24,7 @@ PURE = {
     "pipeline/deadletter.py",
     "pipeline/errors.py",
     "pipeline/incidents.py",
+    "pipeline/loopback.py",
     "pipeline/operators.py",
     "pipeline/providers.py",
     "pipeline/ranges.py",
