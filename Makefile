@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+# By hash alone, and nothing is fetched to build with: what makes wheels is in a lock file of its own.
+PIP    := pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
@@ -11,12 +13,13 @@ SHELL  := /bin/bash
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements-dev.lock pyproject.toml
+$(READY): requirements-build.lock requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("postlog needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
 	@echo "Installing postlog into $(VENV) (a minute, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/$(PIP) --only-binary :all: -r requirements-build.lock
+	@$(BIN)/$(PIP) -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: install
@@ -68,7 +71,7 @@ drill-spool: $(READY) ## Kafka is away for five minutes, and the ingress spools 
 	@$(BIN)/python -m bench.spool $(ARGS)
 
 $(VENV)/.fuzzer: $(READY) requirements-fuzz.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@$(BIN)/$(PIP) -r requirements-fuzz.lock
 	@touch $@
 
 .PHONY: fuzz
@@ -87,29 +90,33 @@ drill-availability: $(READY) ## how long anybody waits while processes come, go,
 chaos: $(READY) ## break everything for real and check the promise (20 minutes; ARGS="--seed 7", "--negative")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+$(VENV)/.tools: requirements-tools.lock
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/$(PIP) --only-binary :all: -r requirements-tools.lock
+	@touch $@
+
+# Every lock file is made anew by the same command.
+COMPILE := $(VENV)/tools/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock'
+
 .PHONY: lock
-lock: $(READY) ## pin every dependency again, to the newest that pyproject.toml allows
-	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
-	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command 'make lock' pyproject.toml -o requirements.lock
-	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements-dev.lock
-	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command 'make lock' --group fuzz -o requirements-fuzz.lock
-	@$(VENV)/lock/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command 'make lock' --group peers -o requirements-peers.lock
+lock: $(READY) $(VENV)/.tools ## pin every dependency again, to the newest that pyproject.toml allows
+	@$(COMPILE) pyproject.toml -o requirements.lock
+	@$(COMPILE) pyproject.toml --group dev -o requirements-dev.lock
+	@$(COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
+	@$(COMPILE) --group fuzz -o requirements-fuzz.lock
+	@$(COMPILE) --group peers -o requirements-peers.lock
+	@$(COMPILE) --group tools -o requirements-tools.lock
 
 .PHONY: lock-jars
 lock-jars: $(READY) ## write the hashes of Kafka's jars again, after its version was changed in console/kafka_jars.py
 	@$(BIN)/python -m bench.lock_jars
 
 .PHONY: audit
-audit: $(READY) ## known vulnerabilities of what services are made of, or, where PyPI tells none, what is not the newest
-	@[ -x $(VENV)/audit/bin/pip-audit ] || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit uv; }
-	@$(VENV)/audit/bin/pip-audit --progress-spinner off --strict --require-hashes --disable-pip -r requirements.lock || { \
+audit: $(READY) $(VENV)/.tools ## known vulnerabilities of what services are made of, or, where PyPI tells none, what is not the newest
+	@$(VENV)/tools/bin/pip-audit --progress-spinner off --strict --require-hashes --disable-pip -r requirements.lock || { \
 		echo "If advisories could not be had: releases that are newer than the locked ones, none if there are none below"; \
-		$(VENV)/audit/bin/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes \
-			--custom-compile-command 'make lock' pyproject.toml | diff <(cat requirements.lock) - | grep '^> [a-z]'; \
+		$(COMPILE) pyproject.toml | diff <(cat requirements.lock) - | grep '^> [a-z]'; \
 		[ $$? -eq 1 ]; }
 
 .PHONY: clean

@@ -57,8 +57,10 @@ def peers_python() -> Path:
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         print("Installing what the peers in Python need, this once", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(PEERS_PYTHON.parents[1])], check=True)
-        pip = [str(PEERS_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
+        # Of all of them there are wheels; to build one, pip would fetch what no hash is known of.
+        by_hash = ["pip", "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        subprocess.run([str(PEERS_PYTHON), "-m", *by_hash, *quiet], check=True)
         installed.touch()
     return PEERS_PYTHON
 
