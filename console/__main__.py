@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 import stamina.instrumentation
 
+from console import options
 from console.acls import acls
 from console.dlq import dlq
 from console.environment import settings
@@ -21,7 +22,7 @@ from console.suppressions import suppressions
 from console.token import token
 from console.topics import topics
 from console.up import up
-from pipeline.errors import ConfigError, Interrupted, PostlogError
+from pipeline.errors import ConfigError, Interrupted, PostlogError, Unanswered
 
 #: As shells have it: 128 and the number of SIGINT.
 INTERRUPTED = 130
@@ -47,6 +48,8 @@ class Commands(click.Group):
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
+        except Unanswered as error:
+            raise Failed(Unanswered(f"{error}{options.hint(ctx, error)}")) from None
         except PostlogError as error:
             raise Failed(error) from None
         except KeyboardInterrupt:

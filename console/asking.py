@@ -11,7 +11,7 @@ import msgspec
 from console.fetch import Answer, fetch, headers
 from console.known import Known
 from pipeline import contract
-from pipeline.errors import PostlogError
+from pipeline.errors import PostlogError, Unanswered
 
 #: Rows in one answer; the next question goes on behind the last of them.
 PAGE = 10_000
@@ -44,7 +44,7 @@ def one(url: str, email: str) -> tuple[Known, bytes]:
 def _answered(answer: Answer | None, asked: str) -> bytes:
     """The body of an answer that holds a verdict. Raises PostlogError for any other, and for none."""
     if answer is None:
-        raise PostlogError(f"{asked}: no answer. Is lookup up? See postlog status.")
+        raise Unanswered(f"{asked}: no answer. Is lookup up? See postlog status.")
     if answer.status == 200:
         return answer.body
     raise _refused(asked, answer.status, answer.body)
@@ -84,7 +84,7 @@ async def everything(url: str, *, page: int = PAGE) -> AsyncIterator[Known]:
                     raise PostlogError(f"{asked}: the list ended early: {last.error}")
                 after = last.next
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise PostlogError(f"{asked}: no whole answer ({error!r}). Is lookup up? See postlog status.") from None
+        raise Unanswered(f"{asked}: no whole answer ({error!r}). Is lookup up? See postlog status.") from None
 
 
 def _read(asked: str, line: bytes) -> Known | _Last:

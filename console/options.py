@@ -6,16 +6,17 @@ import getpass
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 import msgspec
 from rich.console import Console
 
-from console import rows
+from console import rows, whereabouts
 from console.running import Folder, Running
 from pipeline import contract, operators
 from pipeline import settings as environment
+from pipeline.errors import KafkaUnavailable, Unanswered
 from pipeline.settings import Settings
 
 Environ = Mapping[str, str]
@@ -130,8 +131,11 @@ def cluster_settings(environ: Environ, folder: Folder) -> Settings:
     changes: dict[str, Any] = {}
     if not environ.get("KAFKA_WAIT_SECONDS"):
         changes["kafka_wait_seconds"] = KAFKA_WAIT_SECONDS
-    if not environ.get("KAFKA_BOOTSTRAP_SERVERS") and (running := folder.find()):
-        changes["kafka_bootstrap_servers"] = running.kafka
+    if not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        if running := folder.find():
+            changes["kafka_bootstrap_servers"] = running.kafka
+        else:
+            _assumed(environ, folder, "kafka")
     return msgspec.structs.replace(settings, **changes)
 
 
@@ -140,7 +144,23 @@ def addresses(environ: Environ, folder: Folder) -> Running:
 
     Raises ConfigError.
     """
-    return folder.find() or by_settings(environment.load(environ))
+    if running := folder.find():
+        return running
+    _assumed(environ, folder, "services")
+    return by_settings(environment.load(environ))
+
+
+def _assumed(environ: Environ, folder: Folder, what: Literal["kafka", "services"]) -> None:
+    """Note that this command asks at addresses that nobody named for it, in case that nobody answers there."""
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[f"{__name__}.{what}"] = (environ, folder)
+
+
+def hint(context: click.Context, error: Unanswered) -> str:
+    """What else to say about an error: where something runs, if the command only assumed where; "" otherwise."""
+    what = "kafka" if isinstance(error, KafkaUnavailable) else "services"
+    assumed = context.meta.get(f"{__name__}.{what}")
+    return f"\n{whereabouts.told(*assumed)}" if assumed else ""
 
 
 def by_settings(settings: Settings) -> Running:

@@ -94,15 +94,19 @@ class Folder:
 
     def find(self) -> Running | None:
         """The system that runs on this folder now, None if none does."""
+        return self._read() if self.held() else None
+
+    def held(self) -> bool:
+        """Whether a `postlog up` runs on this folder now, also one that has no addresses yet."""
         try:
             # Read-only: asking must not make a folder that was never used.
             with self.lock.open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return None
+            return False
         except BlockingIOError:
-            return self._read()
-        return None
+            return True
+        return False
 
     def _read(self) -> Running | None:
         try:

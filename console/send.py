@@ -22,10 +22,10 @@ from rich.table import Table
 from console import lines, options, sample, sender
 from console.running import Folder
 from console.sender import Tally, Target
-from console.tries import INTERRUPTED, Summary
+from console.tries import INTERRUPTED, NO_ANSWER, Summary
 from pipeline import secrets
 from pipeline import settings as environment
-from pipeline.errors import ConfigError, Interrupted, PostlogError
+from pipeline.errors import ConfigError, Interrupted, PostlogError, Unanswered
 
 #: Longest line that is read from a pipe, in bytes; the ingress takes no larger body by default.
 LONGEST_LINE = 4 * 1024 * 1024
@@ -111,10 +111,11 @@ def _require_all_kept(result: Summary, tries: int) -> None:
             f"{result.ok:,} deliveries were answered 200, those that were under way may have been kept, too. "
             f"{again} be typed again: what was kept counts once."
         )
+    error = Unanswered if result.answers.keys() == {NO_ANSWER} else PostlogError
     if result.stopped:
-        raise PostlogError(result.stopped)
+        raise error(result.stopped)
     if result.failed:
-        raise PostlogError(
+        raise error(
             f"{result.failed} of {result.sent} deliveries failed after {tries} tries each; see postlog status."
         )
 

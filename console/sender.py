@@ -127,7 +127,7 @@ async def _deliver(session: aiohttp.ClientSession, body: bytes, target: Target, 
     for tried in range(1, target.most_tries + 1):
         started = time.perf_counter()
         status, retry_after = await _post(session, target.url, body, headers)
-        tally.answers[str(status or "none")] += 1
+        tally.answers[str(status or tries.NO_ANSWER)] += 1
         match tries.after(
             status, tried=tried, most=target.most_tries, retry_after=retry_after, chance=random.random()
         ):

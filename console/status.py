@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from console import display, metrics, numbers, options, stack
+from console import display, metrics, numbers, options, stack, whereabouts
 from console.fetch import fetch
 from console.metrics import Alerts, Lane, Outage, Rates, Totals, UnknownType
 from console.running import Folder, Running
@@ -97,7 +97,7 @@ def status(
     """
     known = options.addresses(environ, folder)
     if not (folder.find() or ingress_url or processor_urls or alerter_url or lookup_url):
-        click.echo(f"no postlog up runs on {folder.path}: asking at the addresses of the environment", err=True)
+        click.echo(f"asking at the addresses of the environment. {whereabouts.told(environ, folder)}", err=True)
     services = named(known, ingress_url, processor_urls, alerter_url, lookup_url)
     if watch:
         _watch(services, as_json=as_json)

@@ -17,6 +17,8 @@ LONGEST_WAIT = 5.0
 #: A receiver that asks for more than this many seconds does not get it from a command that a person waits for.
 LONGEST_RETRY_AFTER = 30.0
 
+#: Where the status would stand of a try that got no answer.
+NO_ANSWER = "none"
 #: Why a run ended that somebody stopped.
 INTERRUPTED = "interrupted"
 
@@ -86,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     sent      deliveries that were tried at all: ok and failed
     retried   deliveries that needed more than one try
-    answers   answers of all tries by status; "none" where there was none
+    answers   answers of all tries by status; NO_ANSWER where there was none
     seconds   from the first try to the last answer
     p50_ms    latency of the tries that were answered 200
     stopped   why the run ended before its end, "" if it did not

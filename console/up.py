@@ -8,7 +8,7 @@ from typing import Literal
 import click
 import msgspec
 
-from console import claim, options, signals
+from console import claim, options, signals, whereabouts
 from console.running import Folder
 from console.system import System, Wish
 from pipeline import settings as environment
@@ -66,7 +66,7 @@ def up(
     ready_file = ready_file and claim.require_ready_file(ready_file)
     wish = Wish(settings, environ, folder, processors, auto=ports == "auto", ready_file=ready_file)
     console = options.printer()
-    with folder.locked(), signals.interrupt():
+    with folder.locked(), whereabouts.remembered(environ, folder), signals.interrupt():
         system = System(wish, console)
         try:
             system.run()

@@ -21,7 +21,11 @@ class TopicsMismatch(ConfigError):
     """The cluster's topics are not what topics.yaml says. Refuse to start (exit 2)."""
 
 
-class KafkaUnavailable(PostlogError):
+class Unanswered(PostlogError):
+    """Nobody answered where we asked. Exit 1; a command adds where something runs, if it knows."""
+
+
+class KafkaUnavailable(Unanswered):
     """Kafka did not answer in time. Exit 1: whoever supervises starts us again."""
 
 

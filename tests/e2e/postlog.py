@@ -100,6 +100,7 @@ class Up:
 def up(folder: Path, *args: str | Path, **env: str) -> Iterator[Up]:
     """`postlog up` on free ports, once it said that it is ready; in the end killed with all it started."""
     ready, output = folder / "ready.json", folder / "up.log"
+    env = {"XDG_STATE_HOME": str(folder / "remembered")} | env
     line = argv("up", "--data", folder / "data", "--ports", "auto", "--ready-file", ready, *args)
     with output.open("wb") as sink:
         process = subprocess.Popen(line, env=whole(env), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
