@@ -194,9 +194,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     processor_host: Annotated[str, Meta(description="address of the processor's health and metrics")] = "127.0.0.1"
     processor_port: Annotated[Port, Meta(description="port of the processor's health and metrics")] = 8081
     processor_session_timeout_seconds: Annotated[
-        float,
-        # What brokers take unless they are told otherwise: group.min.session.timeout.ms and group.max.
-        Meta(ge=6, le=1800, description="how long a silent processor keeps its partitions; takeover takes this long"),
+        Patience,
+        Meta(description="how long a silent processor keeps its partitions; takeover takes this long"),
     ] = 10.0
     processor_standby_lanes: Annotated[
         Copies,
