@@ -22,6 +22,7 @@ from console.suppressions import suppressions
 from console.token import token
 from console.topics import topics
 from console.up import up
+from pipeline import output
 from pipeline.errors import ConfigError, Interrupted, PostlogError, Unanswered
 
 #: As shells have it: 128 and the number of SIGINT.
@@ -87,9 +88,15 @@ def main(ctx: click.Context) -> None:
     stamina.instrumentation.set_on_retry_hooks([])
 
 
+def run() -> None:
+    """Run the command as a process of its own. Nothing it prints ends it."""
+    output.never_fails()
+    main()
+
+
 for command in (up, send, status, suppressions, dlq, replay, state, topics, acls, settings, token):
     main.add_command(command)
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from console.running import Folder, Running
+from console.running import OPTION, Folder, Running
+from pipeline import private
 from pipeline.errors import ConfigError
 
 #: Stands in a folder that is ours; it says to people what the folder is.
@@ -26,23 +27,30 @@ _MOST_NAMED = 3
 
 
 def claim(folder: Folder) -> None:
-    """Return only if the folder is ours, or is now. Raises ConfigError naming what else is in it."""
-    path = folder.path
+    """Return only if the folder is ours, or is now, and we can work in it.
+
+    Raises ConfigError naming what else is in it, or why it cannot be used.
+    """
+    private.folder(folder.path, OPTION)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if (path / MARK).exists():
-            return
-        if foreign := _foreign(folder):
-            shown = ", ".join([*foreign[:_MOST_NAMED], *(["…"] if len(foreign) > _MOST_NAMED else [])])
-            raise ConfigError(
-                f"{path} is not a data folder of postlog, and holds what others made: {shown}. "
-                "Give postlog up a folder of its own with --data: a new or an empty one."
-            )
-        (path / MARK).write_text(_MEANING)
+        _mark(folder)
     except OSError as error:
+        raise private.unusable(folder.path, OPTION, error) from None
+    for part in (folder.path / "logs", folder.path / "state", folder.kafka):
+        private.folder(part, OPTION)
+
+
+def _mark(folder: Folder) -> None:
+    mark = folder.path / MARK
+    if mark.exists():
+        return
+    if foreign := _foreign(folder):
+        shown = ", ".join([*foreign[:_MOST_NAMED], *(["…"] if len(foreign) > _MOST_NAMED else [])])
         raise ConfigError(
-            f"{path}: cannot be the data folder: {error.strerror}. Name another one with --data."
-        ) from None
+            f"{folder.path} is not a data folder of postlog, and holds what others made: {shown}. "
+            "Give postlog up a folder of its own with --data: a new or an empty one."
+        )
+    mark.write_text(_MEANING)
 
 
 def _foreign(folder: Folder) -> list[str]:
@@ -83,7 +91,7 @@ def fresh_scratch(folder: Folder) -> None:
     try:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{scratch}: cannot be made: {error.strerror}") from None
+        raise private.unusable(scratch, OPTION, error) from None
 
 
 def require_ready_file(path: Path) -> Path:

@@ -16,7 +16,11 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline import private
 from pipeline.errors import PostlogError
+
+#: What names the folder.
+OPTION = "--data"
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,9 +84,14 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep this folder to ourselves. Raises PostlogError if another `postlog up` has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a") as lock:
+        """Keep this folder to ourselves.
+
+        Raises ConfigError if it cannot be used, PostlogError if another `postlog up` has it.
+        """
+        private.folder(self.path, OPTION)
+        with self._usable():
+            lock = self.lock.open("a")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -93,20 +102,33 @@ class Folder:
             yield
 
     def find(self) -> Running | None:
-        """The system that runs on this folder now, None if none does."""
+        """The system that runs on this folder now, None if none does.
+
+        Raises ConfigError if the folder is not ours to look into, PostlogError if what is noted there is damaged.
+        """
         return self._read() if self.held() else None
 
     def held(self) -> bool:
-        """Whether a `postlog up` runs on this folder now, also one that has no addresses yet."""
+        """Whether a `postlog up` runs on this folder now, also one that has no addresses yet. Raises ConfigError."""
         try:
             # Read-only: asking must not make a folder that was never used.
-            with self.lock.open() as lock:
+            with self._usable(), self.lock.open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
         except BlockingIOError:
             return True
         return False
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Turns what the system says of the folder into a ConfigError; not that something is missing or taken."""
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError, BlockingIOError):
+            raise
+        except OSError as error:
+            raise private.unusable(self.path, OPTION, error) from None
 
     def _read(self) -> Running | None:
         try:
@@ -119,7 +141,8 @@ class Folder:
     def secret_or_new(self) -> str:
         """The signing secret kept here; the first call makes one."""
         try:
-            return self.kept_secret() or self._new_secret()
+            with self._usable():
+                return self.kept_secret() or self._new_secret()
         except FileExistsError:
             raise PostlogError(f"{self.secret} is empty: remove it, and the next start makes a new secret.") from None
 

@@ -6,6 +6,7 @@ The shell around plan.py (what to start), stack.py (keeping it running) and view
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ class System:
     def _forget(self) -> None:
         for path in (self.wish.folder.run, self.wish.ready_file):
             if path:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # What cannot be removed here could not be written either.
+                    path.unlink()
 
     def _start_kafka(self) -> str:
         port = self.wish.kafka_port

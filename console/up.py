@@ -11,6 +11,7 @@ import msgspec
 from console import claim, options, signals, whereabouts
 from console.running import Folder
 from console.system import System, Wish
+from pipeline import private
 from pipeline import settings as environment
 from pipeline.ranges import MOST_WORKERS
 
@@ -65,6 +66,8 @@ def up(
     claim.claim(folder)
     ready_file = ready_file and claim.require_ready_file(ready_file)
     wish = Wish(settings, environ, folder, processors, auto=ports == "auto", ready_file=ready_file)
+    if ready_file is not None:
+        private.folder(ready_file.absolute().parent, "--ready-file")
     console = options.printer()
     with folder.locked(), whereabouts.remembered(environ, folder), signals.interrupt():
         system = System(wish, console)

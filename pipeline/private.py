@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 _WORDS = {
     errno.EEXIST: "it is a file, not a folder",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
-    errno.EACCES: "this user may not write there",
+    errno.EACCES: "it is not open to this user",
 }
 
 

@@ -24,7 +24,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess, values
 
-from pipeline import listening, logs, masking, private, security
+from pipeline import listening, logs, masking, output, private, security
 from pipeline import settings as environment
 from pipeline.access import Access
 from pipeline.errors import ConfigError, PostlogError
@@ -147,6 +147,7 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
 def takes_no_arguments(service: str) -> None:
     """Refuse whatever the command line says: a service is configured by its environment. `--help` says so."""
+    output.never_fails()
     if sys.argv[1:]:
         print(  # noqa: T201
             f"usage: python -m {service}\n\nConfigured by environment variables alone: postlog settings lists them."
@@ -165,6 +166,7 @@ def run(
 
     main  imports what makes metrics only when it is called: before, nobody knows where they are to be kept
     """
+    output.never_fails()
     loop = uvloop.new_event_loop()
     code = exit_code(service, lambda settings: loop.run_until_complete(main(settings)), environ)
     sys.stdout.flush()

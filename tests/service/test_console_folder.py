@@ -65,6 +65,41 @@ def test_a_secret_is_made_once_and_is_for_its_owner_alone(folder: Folder) -> Non
     assert stat.S_IMODE(folder.secret.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("name", ["file", "file/data", "n" * 300])
+def test_a_folder_that_cannot_be_made_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"^--data: the folder"), Folder(tmp_path / name).locked():
+        pass
+
+
+@pytest.mark.parametrize("name", ["logs", "state", "kafka", "tmp"])
+def test_a_file_where_a_folder_of_ours_belongs_is_refused(name: str, folder: Folder) -> None:
+    claim.claim(folder)
+    path = folder.path / name
+    if path.exists():
+        path.rmdir()
+    path.touch()
+    with pytest.raises(ConfigError, match=f"^--data: the folder .*{name} cannot be used"):
+        claim.claim(folder)
+        claim.fresh_scratch(folder)
+
+
+def test_a_lock_or_a_secret_that_cannot_be_opened_is_refused(folder: Folder) -> None:
+    (folder.path / "lock").mkdir(parents=True)
+    for use in (folder.find, lambda: folder.locked().__enter__()):
+        with pytest.raises(ConfigError, match=r"^--data: the folder"):
+            use()
+    folder.secret.mkdir()
+    with pytest.raises(ConfigError, match=r"^--data: the folder"):
+        folder.secret_or_new()
+
+
+def test_looking_into_what_is_no_folder_is_an_error_and_not_no_system(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"^--data: the folder"):
+        Folder(tmp_path / "file" / "data").find()
+
+
 def test_an_empty_secret_file_is_an_error_and_not_a_secret(folder: Folder) -> None:
     with folder.locked():
         folder.secret.touch()

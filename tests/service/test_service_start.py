@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,26 +120,67 @@ def until(port: int, *, answered: bool) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
-def test_ingress_processes_end_with_their_parent_however_that_ends(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def ingress(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """An ingress that serves with a spool in this folder while Kafka is away, and its port."""
     port = free_port()
-    env = {
+    whole = {
         **os.environ,
         "WEBHOOK_SECRET": "long-enough",
-        "INGRESS_WORKERS": "2",
         "INGRESS_PORT": str(port),
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
-        "INGRESS_SPOOL_DIR": str(tmp_path / "spool"),
+        "INGRESS_SPOOL_DIR": str(folder / "spool"),
+        **env,
     }
-    with (tmp_path / "log").open("wb") as log:
-        parent = subprocess.Popen([sys.executable, "-m", "ingress"], env=env, stderr=log, process_group=0)
+    with (folder / "log").open("wb") as log:
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "ingress"], env=whole, stderr=log, process_group=0, umask=0o022
+        )
     try:
         until(port, answered=True)
-        parent.kill()
-        parent.wait()
-        # The children hold the sockets: nobody answers once all of them are gone.
-        until(port, answered=False)
+        yield parent, port
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_ingress_processes_end_with_their_parent_however_that_ends(tmp_path: Path) -> None:
+    with ingress(tmp_path, INGRESS_WORKERS="2") as (parent, port):
+        parent.kill()
+        parent.wait()
+        # The children hold the sockets: nobody answers once all of them are gone.
+        until(port, answered=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1", "utf-16"])
+def test_what_a_terminal_cannot_show_is_escaped_as_json_does(encoding: str) -> None:
+    code = r"""
+import sys
+from pipeline import output
+output.never_fails()
+for stream in (sys.stdout, sys.stderr):
+    print('"\u00b7 b\u00fccher \u20ac \U0001f600 \udcff"', file=stream)
+"""
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for written in (done.stdout, done.stderr):
+        shown = written.decode(encoding.partition(":")[0])
+        assert json.loads(shown) == "\u00b7 b\u00fccher \u20ac \U0001f600 \udcff"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_command_that_draws_a_table_ends_well_on_any_terminal(encoding: str) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-m", "console", "settings"], env=env, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"whsec_\\u2026" in done.stdout
+
+
+def test_a_command_whose_output_is_closed_ends_well() -> None:
+    line = f"exec {sys.executable} -m console settings >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], timeout=60, check=False).returncode == 0
