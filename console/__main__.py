@@ -22,7 +22,7 @@ from console.suppressions import suppressions
 from console.token import token
 from console.topics import topics
 from console.up import up
-from pipeline import output
+from pipeline import output, private
 from pipeline.errors import ConfigError, Interrupted, PostlogError, Unanswered
 
 #: As shells have it: 128 and the number of SIGINT.
@@ -89,8 +89,9 @@ def main(ctx: click.Context) -> None:
 
 
 def run() -> None:
-    """Run the command as a process of its own. Nothing it prints ends it."""
+    """Run the command as a process of its own. What it makes is for its user alone; nothing it prints ends it."""
     output.never_fails()
+    private.from_now_on()
     main()
 
 

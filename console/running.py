@@ -84,11 +84,12 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep this folder to ourselves.
+        """Keep this folder to ourselves, and from other users what lies in it.
 
         Raises ConfigError if it cannot be used, PostlogError if another `postlog up` has it.
         """
         private.folder(self.path, OPTION)
+        private.narrow(self.path)
         with self._usable():
             lock = self.lock.open("a")
         with lock:

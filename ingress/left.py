@@ -78,6 +78,10 @@ class Names:
         """What a process was removing when it was killed."""
         return self._found(r"spool-\d+-\d+", "~")
 
+    def all(self) -> list[Path]:
+        """Whatever has a name of ours."""
+        return [*self.folders(), *self.former(), *self.damaged(), *self.gone()]
+
     def _found(self, pattern: str, first: str = "") -> list[Path]:
         whole = re.compile(re.escape(first + self._prefix) + pattern)
         found = [path for path in self.place.iterdir() if whole.fullmatch(path.name)]

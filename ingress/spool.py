@@ -69,6 +69,7 @@ class Spool:
         self._unreadable: list[Path] = []
         try:
             place.mkdir(parents=True, exist_ok=True)
+            private.narrow(*self._names.all())
             found, self._unreadable = left.take_over(self._names)
             self._queue += found
             self._own = self._make()

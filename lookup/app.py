@@ -10,7 +10,7 @@ import structlog
 
 from lookup import api, connection
 from lookup.follower import Follower
-from lookup.store import Store, folder
+from lookup.store import Store, folder, within
 from pipeline import access, kafka, private, service, tombstones
 from pipeline.settings import Settings
 
@@ -46,6 +46,7 @@ async def work(settings: Settings) -> None:
     topic = topics.suppressions
     tombstones_last = (await tombstones.last(settings, topics))[topic.name]
     path = private.folder(folder(state, await kafka.cluster_id(settings), topic.name), "STATE_DIR")
+    private.narrow(within(state))
     with contextlib.closing(Store(path)) as store:
         follower = Follower(
             lambda: connection.consumer(settings),

@@ -29,9 +29,14 @@ _PROGRESS = b"progress/%d" % LAYOUT
 CACHE_BYTES = 64 * 1024 * 1024
 
 
+def within(state_dir: Path) -> Path:
+    """Where every list lies."""
+    return state_dir / "lookup"
+
+
 def folder(state_dir: Path, cluster_id: str, topic: str) -> Path:
     """Where the list of this topic of this cluster lies: offsets of another one mean nothing there."""
-    return state_dir / "lookup" / cluster_id / topic
+    return within(state_dir) / cluster_id / topic
 
 
 class Store:

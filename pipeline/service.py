@@ -162,11 +162,12 @@ def run(
 
     An expected error is logged in one line, anything else with its traceback. When the coroutine is done so is the
     process: what libraries leave behind (a thread, a task that will not be cancelled) must not keep alive a service
-    that has stopped or given up.
+    that has stopped or given up. What it writes is for its own user alone.
 
     main  imports what makes metrics only when it is called: before, nobody knows where they are to be kept
     """
     output.never_fails()
+    private.from_now_on()
     loop = uvloop.new_event_loop()
     code = exit_code(service, lambda settings: loop.run_until_complete(main(settings)), environ)
     sys.stdout.flush()

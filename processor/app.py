@@ -54,6 +54,7 @@ async def main(settings: Settings) -> None:
     topics, cluster, kept_for = found
     group = kafka.group_of(settings, "processor")
     folder = private.folder(state / cluster / group, "STATE_DIR")
+    private.narrow(state / cluster)
     site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers, tombstones=kept_for)
     lanes = Lanes(site)
     service.collect_seldom(GC_OBJECTS)

@@ -31,6 +31,13 @@ def suppressed(running: Up, email: str) -> bool:
     return bool(running.ask("suppressions", "get", email)["suppressed"])
 
 
+def open_to_others(folder: Path) -> list[Path]:
+    """What lies there, on any level, that another user may read, change or look into."""
+    there = [path for path in folder.rglob("*") if not path.is_symlink()]
+    assert {"kafka", "state", "logs"} <= {path.name for path in there}
+    return [path for path in there if path.exists() and path.stat().st_mode & 0o077]
+
+
 def gone(pids: dict[str, int]) -> bool:
     return not any(exists(pid) for pid in pids.values())
 
@@ -41,6 +48,8 @@ def test_one_command_runs_everything_survives_kafkas_death_and_stops_it_all(tmp_
         assert set(addresses) == {"kafka", "ingress", "lookup", "processor", "processors", "alerter"}
         secret = running.data / "webhook-secret"
         assert (secret.stat().st_mode & 0o777, str(secret) in running.said()) == (0o600, True)
+
+        assert (running.data.stat().st_mode & 0o777, open_to_others(running.data)) == (0o700, [])
 
         assert not suppressed(running, "one@example.com")
         send(running, "evt-1", "bounced.hard", "One@Example.com")

@@ -65,6 +65,14 @@ def test_a_secret_is_made_once_and_is_for_its_owner_alone(folder: Folder) -> Non
     assert stat.S_IMODE(folder.secret.stat().st_mode) == 0o600
 
 
+def test_what_a_former_release_left_open_to_others_is_closed(folder: Folder) -> None:
+    for path in (folder.path, folder.kafka, folder.path / "logs"):
+        path.mkdir()
+        path.chmod(0o755)
+    with folder.locked():
+        assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("name", ["file", "file/data", "n" * 300])
 def test_a_folder_that_cannot_be_made_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -79,9 +87,9 @@ def test_a_file_where_a_folder_of_ours_belongs_is_refused(name: str, folder: Fol
     if path.exists():
         path.rmdir()
     path.touch()
+    use = claim.fresh_scratch if name == "tmp" else claim.claim
     with pytest.raises(ConfigError, match=f"^--data: the folder .*{name} cannot be used"):
-        claim.claim(folder)
-        claim.fresh_scratch(folder)
+        use(folder)
 
 
 def test_a_lock_or_a_secret_that_cannot_be_opened_is_refused(folder: Folder) -> None:

@@ -145,6 +145,13 @@ def ingress(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[bytes],
         parent.wait()
 
 
+def test_what_a_service_keeps_is_for_its_user_alone(tmp_path: Path) -> None:
+    with ingress(tmp_path):
+        spool = tmp_path / "spool"
+        assert list(spool.iterdir())
+        assert [path for path in (spool, *spool.rglob("*")) if path.stat().st_mode & 0o077] == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
 def test_ingress_processes_end_with_their_parent_however_that_ends(tmp_path: Path) -> None:
     with ingress(tmp_path, INGRESS_WORKERS="2") as (parent, port):
