@@ -1,8 +1,9 @@
 """What a dead letter becomes when it is sent round again.
 
 Pure. A record goes back to where its event first stood, as it was, with that place in a header: the processor then
-takes it for that very record and not for a duplicate of it. A delivery that never became a record is read again with
-the provider's reader of today; its events carry the provider's ids, so what arrived meanwhile makes them duplicates.
+takes it for that very record and not for a duplicate of it. An event whose recipient an earlier release could not
+read goes where that address belongs, if this one can. A delivery that never became a record is read again with the
+provider's reader of today; its events carry the provider's ids, so what arrived meanwhile makes them duplicates.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from ingress import accept
 from ingress.accept import Outgoing
 from ingress.delivery import Delivery
 from ingress.providers import PROVIDERS
 from pipeline import contract, deadletter
-from pipeline.contract import Headers, Position, Record
+from pipeline.contract import Event, Headers, Position, Record
 from pipeline.deadletter import DeadLetter
-from pipeline.errors import LetterRefused
+from pipeline.errors import LetterRefused, Undecodable
 from pipeline.topics import Topic
 
 
@@ -67,7 +70,26 @@ def _as_it_was(record: Record, source: str, origin: tuple[int, Position], events
     if record.key is None and record.value is None:
         raise LetterRefused("it has neither key nor value, so there is nothing to send")
     headers = deadletter.redrive_headers(record.headers, origin, redrives)
-    return Sending(partition, record.key, record.value, headers)
+    if (event := _named_now(record, origin)) is None:
+        return Sending(partition, record.key, record.value, headers)
+    # It is a new record there: its place elsewhere says nothing about what this partition has seen.
+    headers = [(name, value) for name, value in headers if name != contract.HEADER_ORIGIN]
+    key = contract.key(event)
+    return Sending(contract.partition_of(key, events.partitions), key, contract.encode(event), headers)
+
+
+def _named_now(record: Record, origin: tuple[int, Position]) -> Event | None:
+    """The event with its recipient, if that could not be read when it came and can be now; else None."""
+    try:
+        event = contract.decode(record.value)
+    except Undecodable:
+        return None
+    email = contract.address(event.email_given) if event.email is None and event.email_given else None
+    if email is None:
+        return None
+    # A fact that is read late must not count as newer than it was.
+    at = origin[1].at
+    return msgspec.structs.replace(event, email=email, arrived_at=min(at, event.arrived_at or at))
 
 
 def _read_again(record: Record, letter: DeadLetter, events: Topic, fresh_trace: str) -> Again:

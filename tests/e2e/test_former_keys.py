@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.e2e.postlog import postlog
 from tests.e2e.system import SESSION_SECONDS, Service, System, delivery, until
+from tests.e2e.test_dlq import dlq
 from tests.e2e.test_rebuild import rebuild, rebuilt, state
 from tests.e2e.test_replay import environment
 
@@ -19,13 +20,14 @@ THEN = [
     ("unsubscribed", "dora@example.com.", 200),
     ("complained", "bob@bücher.example", 100),
     ("complained", "eve@example.com,fay@example.com", 100),
+    ("complained", "Gus <gus@example.com>", 100),
 ]
 TODAY = [("subscribed", "carl@example.com", 200), ("subscribed", "dora@example.com", 100)]
 
 
 async def answers(system: System, lookup: Service) -> dict[str, bool]:
     """By address, whether lookup says that it must not be mailed."""
-    asked = ["ann@example.com", "bob@bücher.example", "carl@example.com", "dora@example.com"]
+    asked = ["ann@example.com", "bob@bücher.example", "carl@example.com", "dora@example.com", "gus@example.com"]
     async with system.http.post(f"{lookup.url}/suppressions/check", json={"emails": asked}) as answer:
         return {each["email"].partition("@")[0]: each["suppressed"] for each in (await answer.json())["results"]}
 
@@ -62,7 +64,7 @@ async def test_a_list_of_an_earlier_release_is_joined_by_a_rebuild(system: Syste
     looked = await rebuilt(system, tmp_path, "--dry-run", "--wait", str(SESSION_SECONDS * 3))
     assert (looked["former"], looked["nobodys"], looked["released"], looked["suppressed"]) == (4, 1, 0, 3)
     assert await rebuilt(system, tmp_path, "--yes") == looked
-    right = {"ann": True, "bob": True, "carl": False, "dora": True}
+    right = {"ann": True, "bob": True, "carl": False, "dora": True, "gus": False}
 
     async def joined() -> bool:
         return await answers(system, lookup) == right
@@ -79,6 +81,12 @@ async def test_a_list_of_an_earlier_release_is_joined_by_a_rebuild(system: Syste
     await system.caught_up()
     assert (await state(system))[0] == listed
     assert await former_keys(system, processor) == 0
+
+    # Nobody could read whom gus' bounce was about.
+    (letter,) = dlq("list", "--error", "NoRecipient", env=environment(system))["letters"]
+    assert dlq("redrive", letter["id"], env=environment(system))["records"] == 1
+    right["gus"] = True
+    await until(joined, "lookup says what the dead letter said")
     processor.stop()
     again = await rebuild(system, tmp_path, "--yes", "--wait", str(SESSION_SECONDS * 3))
     assert (again.returncode, "nothing to do" in again.stdout) == (0, True), again.stderr

@@ -61,6 +61,25 @@ def test_a_broken_origin_is_mended_by_the_redrive() -> None:
     assert dict(sent.headers)[contract.HEADER_ORIGIN] == b"3:17:%d" % SOURCE.timestamp
 
 
+def test_an_event_whose_recipient_can_be_read_now_goes_where_that_address_belongs() -> None:
+    stored = msgspec.structs.replace(event(None), email_given="Ann <Ann@Example.com>")
+    headers = [*contract.headers(stored, "trace"), contract.origin_header(3, Position(17, NOON - 9))]
+    (sent,) = again(letter(5, value=contract.encode(stored), key=b"1", headers=headers), 2)
+    assert (sent.partition, sent.key) == (contract.partition_of(b"ann@example.com", 12), b"ann@example.com")
+    made = contract.decode(sent.value)
+    assert made == msgspec.structs.replace(stored, email="ann@example.com", arrived_at=NOON - 9)
+    # It has no place in that partition yet; and it counts from when the log took it first.
+    assert list(sent.headers) == [*contract.headers(stored, "trace"), (deadletter.REDRIVES, b"2")]
+    assert made.happened(NOON + 10**9) == NOON - 9
+
+
+@pytest.mark.parametrize("given", [None, "ann at example.com", "a@example.com,b@example.com"])
+def test_an_event_that_still_names_nobody_goes_back_as_it_was(given: str | None) -> None:
+    value = contract.encode(msgspec.structs.replace(event(None), email_given=given))
+    (sent,) = again(letter(5, value=value, key=b"1"))
+    assert (sent.partition, sent.key, sent.value) == (3, b"1", value)
+
+
 def unread(body: bytes, *, at: int = NOON, provider: bytes = b"nexuspromail") -> FakeRecord:
     headers = [
         (contract.HEADER_PROVIDER, provider),
