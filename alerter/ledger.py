@@ -14,7 +14,7 @@ from alerter.summary import GroupKey, key_of
 from pipeline import letters
 from pipeline.deadletter import DeadLetter
 from pipeline.incidents import Incident
-from pipeline.letters import LetterState, Place, Standing
+from pipeline.letters import Failure, LetterState, Place, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Ledger:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._latest: dict[str, tuple[Place, int]] = {}  # by letter: its latest failure, and when
+        self._failures: dict[str, tuple[Failure, ...]] = {}  # by letter, the latest one last
+        self._latest: dict[str, int] = {}  # by letter: when it failed last
         self._groups: dict[GroupKey, set[str]] = {}
         self._read: dict[int, int] = {}
         self._states: dict[str, LetterState] = {}
@@ -46,7 +47,8 @@ class Ledger:
     def add(self, letter: DeadLetter, place: Place, at: int) -> None:
         """A failure that stands at this place of the dead letters since `at`, ms."""
         identity = letters.identity(letter, place)
-        self._latest[identity] = (place, at)
+        self._failures[identity] = (*self._failures.get(identity, ()), letters.failure(letter, place))
+        self._latest[identity] = at
         self._groups.setdefault(key_of(letter), set()).add(identity)
         self._read[place.partition] = place.offset + 1
         self._lately.append(at)
@@ -68,7 +70,7 @@ class Ledger:
     def standings(self, group: GroupKey) -> set[Standing]:
         """How the letters of a group stand, those that left it for another reason too; empty if it has none."""
         members = self._groups.get(group, ())
-        return {letters.standing(self._latest[member][0], self._states.get(member)) for member in members}
+        return {self._standing(member) for member in members}
 
     def has_read(self, covered: Mapping[int, int]) -> bool:
         """Whether all letters before these offsets, by partition, are in here."""
@@ -84,8 +86,8 @@ class Ledger:
     def _waiting(self, now: int) -> Incident | None:
         standing = [
             (at, identity)
-            for identity, (place, at) in self._latest.items()
-            if at < now - self._limits.age and letters.standing(place, self._states.get(identity)) == "open"
+            for identity, at in self._latest.items()
+            if at < now - self._limits.age and self._standing(identity) == "open"
         ]
         if not standing:
             return None
@@ -93,11 +95,14 @@ class Ledger:
         reason = f"{len(standing):,} open for more than {_span(self._limits.age)}; the oldest is {identity}"
         return Incident(kind="letters_waiting", subject="dead letters", since=max(at, 0), reason=reason)
 
+    def _standing(self, identity: str) -> Standing:
+        return letters.standing(self._failures[identity], self._states.get(identity))
+
     def _forget(self, before: int) -> None:
-        gone = {identity for identity, (_, at) in self._latest.items() if at < before}
+        gone = {identity for identity, at in self._latest.items() if at < before}
         if gone:
             for identity in gone:
-                del self._latest[identity]
+                del self._latest[identity], self._failures[identity]
             self._groups = {key: left for key, members in self._groups.items() if (left := members - gone)}
 
 

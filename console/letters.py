@@ -15,7 +15,7 @@ import msgspec
 from pipeline import deadletter, letters, masking
 from pipeline.contract import Record
 from pipeline.errors import Undecodable
-from pipeline.letters import LetterState, Place, Standing
+from pipeline.letters import Failure, LetterState, Place, Standing
 
 #: A letter that came back this often comes back again, unless something was mended meanwhile.
 MOST_REDRIVES = 3
@@ -26,7 +26,7 @@ LONGEST_REASON = 160
 class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One letter with all its failures.
 
-    places         of its failures on the dead-letter topic, the latest one last
+    failures       where they stand on the dead-letter topic, and why, the latest one last
     reason         the latest error's message, masked and cut
     redrives       how often the record that failed last had been sent round again, as it says itself
     first_failure  ms
@@ -41,12 +41,17 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     redrives: int
     first_failure: int
     last_failure: int
-    places: tuple[Place, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its failures stand, the latest one last."""
+        return tuple(failure.place for failure in self.failures)
 
     @property
     def latest(self) -> Place:
         """Where its latest failure stands."""
-        return self.places[-1]
+        return self.failures[-1].place
 
 
 @dataclass(slots=True)
@@ -74,7 +79,7 @@ class Index:
 
     def standing(self, letter: Letter) -> Standing:
         """Whether it is open. Raises Undecodable."""
-        return letters.standing(letter.latest, self.state(letter))
+        return letters.standing(letter.failures, self.state(letter))
 
     def redrives(self, letter: Letter) -> int:
         """How often it was sent round again.
@@ -102,7 +107,7 @@ def letter_of(record: Record, partition: int) -> Letter:
         redrives=read.redrives,
         first_failure=read.first_failure,
         last_failure=read.last_failure,
-        places=(place,),
+        failures=(letters.failure(read, place),),
     )
 
 
@@ -111,7 +116,7 @@ def _folded(known: Letter, found: Letter) -> Letter:
         found,
         first_failure=min(known.first_failure, found.first_failure),
         redrives=max(known.redrives, found.redrives),
-        places=(*known.places, *found.places),
+        failures=(*known.failures, *found.failures),
     )
 
 

@@ -88,10 +88,10 @@ def _bounded(move: Move, p: Partition, until: Mapping[int, int | None] | None, *
     end = p.processed if found is None else min(found, p.processed)
     if end <= move.new:
         return _stay(p)
-    limits = Bounds(until=end, resume=p.processed, handlers=handlers)
+    limits = Bounds(start=move.new, until=end, resume=p.processed, handlers=handlers)
     # What was processed last stays known: what comes after it when this is over must be new.
     noted = marks.write(Mark(bounds=limits, last=p.last), move.new)
-    metadata = noted if end < p.processed or not handlers else ""
+    metadata = noted if end < p.processed or not handlers else move.metadata
     return msgspec.structs.replace(move, again=end - move.new, passed=p.processed - end, metadata=metadata)
 
 
@@ -165,7 +165,7 @@ def after_loss(partitions: Sequence[Partition], found: Mapping[int, int]) -> lis
     found  by partition whose log contradicts its offset, the first offset on it that is not yet processed
     """
     return [
-        msgspec.structs.replace(_move(p, found[p.number], gone=0), again=0, written=True)
+        msgspec.structs.replace(_move(p, found[p.number], gone=0), again=0, written=True, metadata="")
         if p.number in found
         # How far changelogs went is forgotten: one that has lost its end is accepted as it is.
         else _stay(p, written=True, metadata=marks.write(Mark(bounds=p.bounds, last=p.last), p.committed or 0))
@@ -221,6 +221,10 @@ def _stay(p: Partition, *, written: bool = False, metadata: str = "") -> Move:
 def _move(p: Partition, wanted: int, *, gone: int) -> Move:
     at = p.beginning if p.committed is None else p.committed
     new = max(wanted, p.beginning)
+    # How far it goes is noted: a copy that was sent round in between makes no dead letter beside its original's. What
+    # was processed last is forgotten, since whoever moves a group may do so because it is lost.
+    upto = min(p.processed, p.end)
+    limits = Bounds(start=new, until=upto, resume=upto) if new < upto else None
     return Move(
         partition=p.number,
         committed=at,
@@ -229,5 +233,6 @@ def _move(p: Partition, wanted: int, *, gone: int) -> Move:
         again=max(p.processed - new, 0),
         skipped=max(new - p.processed, 0),
         gone=gone,
+        metadata=marks.write(Mark(bounds=limits), new),
         written=p.committed is None,
     )

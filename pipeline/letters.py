@@ -2,12 +2,15 @@
 
 Pure. What always holds: a letter keeps its name however often it is sent round again and fails, because the name is
 the place where its event first stood in the log; and whether it is open depends on places in the log alone, never on
-whose clock is ahead: an action answers the failure that whoever acted saw, and a later failure reopens the letter.
+whose clock is ahead: an action answers the failure that whoever acted saw, and a later failure reopens the letter. A
+letter that was discarded stays so if it only fails again for reasons that were known then; see docs/decisions/0035.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Annotated, Literal
 
 import msgspec
@@ -30,6 +33,13 @@ class Place(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
 
     partition: int
     offset: int
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """One time that a letter failed: where its dead letter stands, and a number that stands for why."""
+
+    place: Place
+    reason: int
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +95,30 @@ def identity(letter: DeadLetter, place: Place) -> str:
     return f"{partition}-{position.offset}"
 
 
-def standing(latest: Place, state: LetterState | None) -> Standing:
-    """Whether somebody has to look at a letter that failed last at this place."""
-    if state is None or state.actions[-1].answers != latest:
+def failure(letter: DeadLetter, place: Place) -> Failure:
+    """The failure that a dead letter tells of; two have one reason if error, handler and message are the same."""
+    why = "\0".join((letter.error, letter.handler, letter.message)).encode(errors="replace")
+    return Failure(place, int.from_bytes(blake2b(why, digest_size=8).digest()))
+
+
+def standing(failures: Sequence[Failure], state: LetterState | None) -> Standing:
+    """Whether somebody has to look at a letter with these failures, the latest one last; at least one."""
+    if state is None:
         return "open"
-    return state.actions[-1].did
+    last = state.actions[-1]
+    if last.answers == failures[-1].place:
+        return last.did
+    return "discarded" if last.did == "discarded" and _tells_nothing_new(failures, last.answers) else "open"
+
+
+def _tells_nothing_new(failures: Sequence[Failure], answered: Place) -> bool:
+    """Whether all failures after the one that was answered have reasons that were known by then."""
+    known: set[int] = set()
+    for number, found in enumerate(failures, start=1):
+        known.add(found.reason)
+        if found.place == answered:
+            return all(later.reason in known for later in failures[number:])
+    return False
 
 
 def acted(identity: str, state: LetterState | None, action: Action, *, redrives: int) -> LetterState:

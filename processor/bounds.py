@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from pipeline import masking
-from pipeline.contract import Record, explain
-from pipeline.errors import ForeignOffset
+from pipeline.contract import HEADER_ORIGIN, Record, explain, read_origin
+from pipeline.errors import ForeignOffset, Undecodable
 
 #: How records are processed: as always, without owing calls of handlers, or not at all since they were before.
 Mode = Literal["whole", "silent", "skip"]
@@ -26,6 +26,7 @@ Offset = Annotated[int, Meta(ge=0)]
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The limits of a replay of one partition.
 
+    start     offset of the first record that is processed again; None if a former release began the replay
     until     offset of the first record that is not processed again
     resume    offset from which records were never processed, so that everything is as always; not before `until`
     handlers  whether handlers are called for what is processed again
@@ -35,6 +36,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     until: Offset
     resume: Offset
     handlers: bool = True
+    start: Offset | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -59,6 +61,18 @@ def read(metadata: str) -> Bounds | None:
 def write(bounds: Bounds | None, end: int) -> str:
     """The metadata to commit with the offset `end`: nothing once the replay is over."""
     return "" if bounds is None or end >= bounds.resume else _encode(bounds).decode()
+
+
+def repeats(record: Record, partition: int, bounds: Bounds | None) -> bool:
+    """Whether this is a copy of a record that the replay processes, too: what becomes of that one says it all."""
+    origin = dict(record.headers).get(HEADER_ORIGIN)
+    if origin is None or bounds is None or bounds.start is None or record.offset >= bounds.until:
+        return False
+    try:
+        stood, first = read_origin(origin)
+    except Undecodable:
+        return False
+    return stood == partition and bounds.start <= first.offset < record.offset
 
 
 def parts(records: Sequence[Record], bounds: Bounds | None) -> list[tuple[Sequence[Record], Mode]]:

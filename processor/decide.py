@@ -73,6 +73,11 @@ class Changes:
     processed: Counter[tuple[str, EventType]] = field(default_factory=Counter)  # (provider, type)
     duplicates: Counter[tuple[str, str]] = field(default_factory=Counter)  # (provider, age)
 
+    def leave_out(self, copies: Callable[[Record], bool]) -> None:
+        """Owe no call for these records, and make no dead letter of them."""
+        self.rejected = [each for each in self.rejected if not copies(each.record)]
+        self.calls = [call for call in self.calls if not copies(call)]
+
 
 class _Read(NamedTuple):
     """What could be decoded of a batch, in order, and the keys of its markers: in the bucket and the one before."""

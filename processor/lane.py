@@ -163,6 +163,8 @@ class Lane:
             return Changes(end=end)
         state = State(self._hold.store.markers, self._hold.store.suppressions)
         changes = decide(fresh, state, wanted=self._wanted if mode == "whole" else NOBODY)
+        if limits := self._reading.mark.bounds:
+            changes.leave_out(lambda record: bounds.repeats(record, self.number, limits))
         changes.end = end  # offsets without a record may come after the last one
         return changes
 

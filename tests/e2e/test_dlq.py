@@ -179,6 +179,36 @@ async def test_a_letter_that_fails_again_is_one_letter_and_a_fourth_redrive_need
     )
 
 
+async def test_what_was_discarded_stays_so_through_a_replay_that_tells_of_each_event_once(
+    system: System, env: dict[str, str]
+) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    await system.deliver(ingress, [delivery(f"e{number}", "complained", None) for number in range(3)])
+    await system.caught_up()
+    ids = [letter["id"] for letter in listed(env)]
+    for _ in range(3):
+        assert dlq("redrive", *ids, env=env)["records"] == 3
+        await system.caught_up()
+    assert dlq("discard", *ids, "--because", "test data", env=env)["letters"] == ids
+    assert [letter["failures"] for letter in listed(env, "--state", "discarded")] == [4, 4, 4]
+
+    assert processor.stop() == 0
+    again = postlog("replay", "--from", "1h", "--yes", "--wait", "20", "--json", env=env)
+    assert (again.returncode, json.loads(again.stdout)["again"]) == (0, 12), again.stderr
+    processor.restart()
+    await system.ready(processor)
+    await system.caught_up()
+    assert listed(env) == []
+    assert [letter["failures"] for letter in listed(env, "--state", "discarded")] == [5, 5, 5]
+
+    # A copy that is new says what becomes of it, and somebody who sends one wants to see that.
+    assert dlq("redrive", ids[0], "--force", env=env)["records"] == 1
+    await system.caught_up()
+    (opened,) = listed(env)
+    assert (opened["id"], opened["failures"]) == (ids[0], 6)
+
+
 async def test_a_stored_delivery_that_is_readable_now_is_applied_once(system: System, env: dict[str, str]) -> None:
     ingress, processor = system.start("ingress"), system.start("processor")
     await system.ready(ingress, processor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alerter.incidents import Board
 from alerter.ledger import Ledger, Limits
+from alerter.summary import key_of
 from pipeline import contract, deadletter
 from pipeline.deadletter import DeadLetter, Source
 from pipeline.errors import NoRecipient
@@ -14,10 +15,10 @@ HOUR, DAY = 3_600_000, 86_400_000
 LIMITS = Limits(letters=10, window=HOUR, age=DAY, kept=30 * DAY)
 
 
-def letter(offset: int) -> DeadLetter:
+def letter(offset: int, reason: str = "none") -> DeadLetter:
     """A letter of the record at this offset of partition 3."""
     headers = deadletter.headers(
-        NoRecipient("none"), stage="processor", now=0, source=Source("email-events", 3, offset, 0, "g")
+        NoRecipient(reason), stage="processor", now=0, source=Source("email-events", 3, offset, 0, "g")
     )
     return deadletter.read(FakeRecord(0, b"{}", headers=[*headers, (contract.HEADER_TYPE, b"opened")]))
 
@@ -57,6 +58,17 @@ def test_one_that_nobody_deals_with_is_told_until_somebody_does() -> None:
     ledger.add(letter(8), Place(1, 5), at=DAY)
     assert kinds(ledger, 2 * DAY) == []
     assert kinds(ledger, 2 * DAY + 1) == ["letters_waiting"]
+
+
+def test_what_was_discarded_waits_for_nobody_until_it_fails_for_another_reason() -> None:
+    ledger = Ledger(LIMITS)
+    ledger.add(letter(7), Place(0, 7), at=7)
+    ledger.note("3-7", did("discarded", "3-7", Place(0, 7)))
+    ledger.add(letter(7), Place(0, 9), at=9)
+    assert kinds(ledger, 2 * DAY) == []
+    assert ledger.standings(key_of(letter(7))) == {"discarded"}
+    ledger.add(letter(7, "another reason"), Place(0, 11), at=11)
+    assert kinds(ledger, 2 * DAY) == ["letters_waiting"]
 
 
 def test_a_state_that_is_read_before_its_letter_counts() -> None:

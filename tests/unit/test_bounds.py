@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import contract
 from pipeline.errors import ForeignOffset
 from processor import bounds
 from processor.bounds import Bounds, Mode
@@ -54,3 +55,29 @@ def test_they_are_carried_until_the_former_place_is_reached() -> None:
 def test_what_somebody_else_left_is_refused(metadata: str) -> None:
     with pytest.raises(ForeignOffset, match="none of postlog's"):
         bounds.read(metadata)
+
+
+REPLAY = Bounds(start=10, until=20, resume=25)
+
+
+@pytest.mark.parametrize(
+    ("offset", "header", "limits", "repeats"),
+    [
+        (15, b"3:10:0", REPLAY, True),
+        (19, b"3:14:0", REPLAY, True),
+        # Its original is not processed again, so this is the only failure that the replay can tell of.
+        (15, b"3:9:0", REPLAY, False),
+        # It is new: who sent it round wants to know what becomes of it.
+        (20, b"3:10:0", REPLAY, False),
+        (15, b"nonsense", REPLAY, False),
+        (15, b"4:10:0", REPLAY, False),  # of another partition
+        (15, None, REPLAY, False),
+        (15, b"3:10:0", Bounds(until=20, resume=25), False),
+        (15, b"3:10:0", None, False),
+    ],
+)
+def test_a_copy_is_answered_by_its_original_if_that_is_processed_again_too(
+    offset: int, header: bytes | None, limits: Bounds | None, repeats: bool
+) -> None:
+    headers = [] if header is None else [(contract.HEADER_ORIGIN, header)]
+    assert bounds.repeats(FakeRecord(offset, b"", headers=headers), 3, limits) is repeats

@@ -11,6 +11,8 @@ from pipeline import contract, suppression
 from pipeline.contract import EventType, Position, Record
 from pipeline.errors import NoRecipient, Undecodable
 from pipeline.providers import TYPES, Types
+from processor import bounds
+from processor.bounds import Bounds
 from processor.decide import Changes, State, age_label, decide
 from processor.dedup import WINDOW_MS
 from tests.unit.records import NOON, FakeRecord, event, record
@@ -119,6 +121,23 @@ def test_an_event_without_recipient_is_rejected_once() -> None:
     changes = Memory().process([record(0, nobody), record(1, nobody)])
     assert [type(rejected.error) for rejected in changes.rejected] == [NoRecipient]
     assert changes.duplicates.total() == 1
+
+
+def test_a_replay_makes_one_letter_and_one_call_of_an_event_and_its_copies() -> None:
+    nobody, bounce = event(None, id="n"), event(kind=EventType.HARD_BOUNCE, id="b")
+    copies = [
+        record(10 + n, each, headers=[contract.origin_header(0, Position(n, NOON))])
+        for n, each in enumerate((nobody, bounce))
+    ]
+    broken = [FakeRecord(2, b"x"), FakeRecord(12, b"x", headers=[contract.origin_header(0, Position(2, NOON))])]
+    log: list[Record] = [record(0, nobody), record(1, bounce), broken[0], *copies, broken[1]]
+    state = State(lambda keys: [None] * len(keys), lambda keys: [None] * len(keys))
+    for limits, told in ((Bounds(start=0, until=13, resume=13), 1), (Bounds(start=3, until=13, resume=13), 2)):
+        changes = decide(log, state, wanted={EventType.HARD_BOUNCE: ("crm",)})
+        changes.leave_out(lambda each, limits=limits: bounds.repeats(each, 0, limits))  # type: ignore[misc]
+        assert len(changes.calls) == told
+        assert [type(each.error).__name__ for each in changes.rejected].count("NoRecipient") == told
+        assert [type(each.error).__name__ for each in changes.rejected].count("Undecodable") == told
 
 
 def test_an_unknown_type_passes_through_counted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from console import letters
@@ -10,7 +12,7 @@ from pipeline import contract, deadletter
 from pipeline import letters as states
 from pipeline.contract import Position
 from pipeline.deadletter import Source
-from pipeline.errors import NoRecipient, Undecodable, Unreadable
+from pipeline.errors import NoRecipient, PostlogError, Undecodable, Unreadable
 from pipeline.letters import Action, LetterState, Place
 from tests.unit.records import NOON, SOURCE, FakeRecord, event, letter
 
@@ -24,11 +26,14 @@ def index_of(*found: FakeRecord, partition: int = 3) -> Index:
     return index
 
 
-def came_back(offset: int, *, times: int = 1, at: int = NOON) -> FakeRecord:
+def came_back(
+    offset: int, *, times: int = 1, at: int = NOON, error: PostlogError | None = None, handler: str | None = None
+) -> FakeRecord:
     """The letter of the record that stood at 3-17 first, sent round again, which stood at a later place."""
     source = Source(SOURCE.topic, 3, 90 + times, NOON + times, SOURCE.group)
     headers = deadletter.redrive_headers([], (3, Position(17, SOURCE.timestamp)), times)
-    return letter(offset, source=source, headers=headers, at=at)
+    made = letter(offset, source=source, headers=headers, at=at, error=error)
+    return made if handler is None else replace(made, headers=[*made.headers, (deadletter.HANDLER, handler.encode())])
 
 
 def act(index: Index, identity: str, did: str = "redriven", *, at: int = NOON) -> None:
@@ -62,6 +67,7 @@ def test_a_letter_that_fails_again_is_one_letter_with_two_failures() -> None:
     index = index_of(letter(5, at=NOON), came_back(9, at=NOON + 60_000))
     (found,) = index.letters.values()
     assert found.places == (Place(3, 5), Place(3, 9))
+    assert len({failure.reason for failure in found.failures}) == 1
     assert (found.first_failure, found.last_failure) == (NOON, NOON + 60_000)
     assert index.redrives(found) == 1
 
@@ -91,12 +97,51 @@ def test_no_clock_decides_whether_a_letter_is_open(clock: int) -> None:
     assert index.standing(index.letters["3-17"]) == "open"
 
 
-def test_a_failure_that_whoever_discarded_did_not_know_of_leaves_the_letter_open() -> None:
-    index = index_of(letter(5))
+OTHER, SAME = Undecodable("v: not 1"), NoRecipient("email: none")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "standing"),
+    [
+        # The same record for the same reason, however often: a replay, or a redrive that was under way.
+        ([SAME], [SAME, SAME, SAME], "discarded"),
+        ([OTHER, SAME], [OTHER, SAME], "discarded"),
+        # What whoever discarded it did not know.
+        ([SAME], [OTHER], "open"),
+        ([SAME], [SAME, OTHER, SAME], "open"),
+        ([SAME], [NoRecipient("email: another reason")], "open"),
+    ],
+)
+def test_what_was_discarded_stays_so_until_it_fails_for_a_reason_that_was_not_known(
+    before: list[PostlogError], after: list[PostlogError], standing: str
+) -> None:
+    index = index_of(*[came_back(number, error=error) for number, error in enumerate(before)])
     act(index, "3-17", "discarded")
-    late = index_of(letter(5), came_back(9))
-    late.states = index.states
-    assert late.standing(late.letters["3-17"]) == "open"
+    for number, error in enumerate(after, start=len(before)):
+        index.add(came_back(number, error=error), 3)
+    assert index.standing(only(index)) == standing
+
+
+def test_another_handler_is_another_reason_and_a_redrive_is_no_discard() -> None:
+    index = index_of(came_back(1, handler="crm"))
+    act(index, "3-17", "discarded")
+    index.add(came_back(2, handler="crm"), 3)
+    assert index.standing(only(index)) == "discarded"
+    index.add(came_back(3, handler="sql"), 3)
+    assert index.standing(only(index)) == "open"
+    redriven = index_of(came_back(1))
+    act(redriven, "3-17", "discarded")
+    act(redriven, "3-17", "redriven")
+    redriven.add(came_back(2), 3)
+    assert redriven.standing(only(redriven)) == "open"
+
+
+def test_a_discard_whose_failure_the_topic_does_not_keep_any_more_answers_nothing() -> None:
+    index = index_of(came_back(1), came_back(2))
+    act(index, "3-17", "discarded")
+    kept = index_of(came_back(3))
+    kept.states = index.states
+    assert kept.standing(only(kept)) == "open"
 
 
 def test_redrives_count_though_nobody_noted_them_or_none_failed_again() -> None:

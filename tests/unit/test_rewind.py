@@ -129,7 +129,7 @@ def test_after_a_loss_a_partition_goes_on_with_what_is_new_and_the_others_stay()
 def test_what_was_processed_last_stays_known_in_a_bounded_replay_and_not_in_another() -> None:
     partition = Partition(0, 0, 50, 40, last=Last(offset=39, at=NOW, digest="0f"))
     moves = rewind.to_offsets([partition], [(0, 10)])
-    assert moves[0].metadata == ""
+    assert marks.read(moves[0].metadata) == Mark(bounds=Bounds(start=10, until=40, resume=40))
     [bounded] = rewind.bounded(moves, [partition], None, handlers=False)
     assert marks.read(bounded.metadata).last == partition.last
 
@@ -170,16 +170,17 @@ def test_a_bounded_replay_ends_at_its_time_and_goes_on_where_the_group_was() -> 
     moves = rewind.to_times(partitions, {0: 10, 1: 10, 2: 10, 3: 10})
     bounded = rewind.bounded(moves, partitions, {0: 25, 1: None, 2: 45, 3: 10}, handlers=True)
     assert [(m.new, m.again, m.passed) for m in bounded] == [(10, 15, 15), (10, 30, 0), (10, 30, 0), (40, 0, 0)]
-    assert limits(bounded[0]) == Bounds(until=25, resume=40)
-    # Nothing is left out, so there is nothing to carry.
-    assert [m.metadata for m in bounded[1:]] == ["", "", ""]
+    assert limits(bounded[0]) == Bounds(start=10, until=25, resume=40)
+    # Nothing is left out, so only where it began is carried, and what was processed last is not.
+    assert [limits(m) for m in bounded[1:]] == [Bounds(start=10, until=40, resume=40)] * 2 + [None]
+    assert [marks.read(m.metadata).last for m in bounded] == [None] * 4
 
 
 def test_without_handlers_the_bounds_end_where_the_group_was() -> None:
     partitions = [Partition(0, 0, 50, 40), Partition(1, 0, 50, 40)]
     moves = rewind.to_offsets(partitions, [(0, 5)])
     (first, second) = rewind.bounded(moves, partitions, None, handlers=False)
-    assert (first.again, first.passed, limits(first)) == (35, 0, Bounds(until=40, resume=40, handlers=False))
+    assert (first.again, first.passed, limits(first)) == (35, 0, Bounds(start=5, until=40, resume=40, handlers=False))
     assert (second.new, second.metadata) == (40, "")
 
 
@@ -187,8 +188,13 @@ def test_a_second_replay_knows_how_far_processing_had_been() -> None:
     (half_way,) = partitions = [Partition(0, 0, 50, committed=12, bounds=Bounds(until=20, resume=40))]
     assert half_way.processed == 40
     (plain,) = rewind.to_beginning(partitions)
-    assert (plain.again, plain.skipped, plain.metadata) == (40, 0, "")
+    assert (plain.again, plain.skipped, limits(plain)) == (40, 0, Bounds(start=0, until=40, resume=40))
     (forward,) = rewind.to_offsets(partitions, [(0, 40)])
     assert (forward.again, forward.skipped) == (0, 0)
     (again,) = rewind.bounded([plain], partitions, {0: 30}, handlers=True)
-    assert limits(again) == Bounds(until=30, resume=40)
+    assert limits(again) == Bounds(start=0, until=30, resume=40)
+
+
+def test_a_log_that_has_lost_its_end_is_not_read_beyond_it() -> None:
+    (moved,) = rewind.to_beginning([Partition(0, 0, 38, 40)])
+    assert limits(moved) == Bounds(start=0, until=38, resume=38)
