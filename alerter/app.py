@@ -27,6 +27,7 @@ from pipeline import access, deadletter, kafka, service
 from pipeline.deadletter import DeadLetter
 from pipeline.service import Health
 from pipeline.settings import Settings
+from pipeline.topics import Topic
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._channels = to
         self._clock = clock
         self._note = note
+        self._partitions = 0  # of the dead letters, as topics.yaml says
         self._assignment: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, int] = {}
         self._read: dict[TopicPartition, int] = {}  # offset after the last letter, of this assignment
@@ -73,9 +75,10 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._providers: set[str] = set()
         self._last_pass = clock()
 
-    async def run(self, topic: str, stop: asyncio.Event) -> None:
+    async def run(self, topic: Topic, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Any error of a task of ours ends it: raises ExceptionGroup."""
-        self._consumer.subscribe([topic], listener=self)
+        self._partitions = topic.partitions
+        self._consumer.subscribe([topic.name], listener=self)
         async with asyncio.TaskGroup() as tasks:
             sending = self._channels.start(tasks)
             while not stop.is_set():
@@ -89,6 +92,8 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     async def _pass(self, tasks: asyncio.TaskGroup) -> None:
         fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
         for tp, records in fetched.items():
+            if not self._ours(tp):
+                continue
             self._look_back(tp, records[0].offset)
             self._read[tp] = records[-1].offset + 1
             self._take(records)
@@ -101,6 +106,10 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         HEARTBEAT.set_to_current_time()
         UNSENT.set(self._grouping.unsent_alerts)
         UNTOLD.set(self._grouping.untold_letters)
+
+    def _ours(self, tp: TopicPartition) -> bool:
+        """Not one that somebody added: nobody of us writes or lists letters there."""
+        return bool(tp.partition < self._partitions)
 
     def _look_back(self, tp: TopicPartition, offset: int) -> None:
         """Where reading goes back, aiokafka has begun again at the oldest letter: the log ends before that."""
@@ -164,7 +173,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._grouping.reset()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._assignment = frozenset(assigned)
+        self._assignment = frozenset(filter(self._ours, assigned))
 
     @property
     def leads(self) -> bool:
@@ -211,7 +220,7 @@ async def main(settings: Settings) -> None:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch.run())
             await service.unless_stopped(stop, watch.caught_up.wait())
-            await alerter.run(topics.dead_letters.name, stop)
+            await alerter.run(topics.dead_letters, stop)
             watching.cancel()
     finally:
         await kafka.let_go(consumer)

@@ -23,7 +23,7 @@ from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
 from alerter.recoveries import Recoveries, Recovery
 from alerter.summary import Alert
-from pipeline import deadletter, kafka, letters, security
+from pipeline import contract, deadletter, kafka, letters, security
 from pipeline.errors import Undecodable
 from pipeline.letters import Place
 from pipeline.settings import Settings
@@ -189,7 +189,10 @@ class Watch:
     async def _write(self, key: bytes, value: bytes) -> None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await self._producer.send_and_wait(self._topics.alerts.name, value, key=key)
+                # By the file's count: the cluster may have partitions that nobody reads.
+                topic = self._topics.alerts
+                partition = contract.partition_of(key, topic.partitions)
+                await self._producer.send_and_wait(topic.name, value, key=key, partition=partition)
         except (KafkaError, TimeoutError) as error:
             # People know; at worst the next start tells them once more.
             log.warning("what was told is not noted", error=str(security.denied(error) or repr(error)))

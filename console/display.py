@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console.metrics import Alerts, Outage, Rates, Totals, UnknownType
+from console.metrics import Alerts, Beyond, Outage, Rates, Totals, UnknownType
 from console.stack import Change, Child, State
 from pipeline import masking
 
@@ -79,6 +79,12 @@ def former(count: int) -> str:
         f"{count:,} entries of the list have a key of an earlier release, under which nobody looks: "
         "join them with postlog replay --rebuild"
     )
+
+
+def beyond(found: Beyond) -> Text:
+    """Records that nobody reads, in one line."""
+    where = f"on partitions of {found.topic} that topics.yaml does not know"
+    return Text(f"{found.records:,} records {where}: nobody reads them, see docs/operations.md", style="red")
 
 
 def _rate(value: float | None) -> str:

@@ -25,6 +25,7 @@ LANE_OPEN = "postlog_processor_lane_open"
 CALLS_OWED = "postlog_processor_calls_owed"
 UNKNOWN_TYPES = "postlog_processor_unknown_types_total"
 FORMER_KEYS = "postlog_processor_former_keys"
+BEYOND = "postlog_processor_records_beyond"
 CIRCUIT_OPENED = "postlog_processor_circuit_opened_timestamp_seconds"
 HEARTBEAT = "postlog_alerter_heartbeat_timestamp_seconds"
 UNSENT_ALERTS = "postlog_alerter_unsent_alerts"
@@ -92,6 +93,14 @@ class UnknownType:
     provider: str
     type: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Records on partitions of a topic that topics.yaml does not know: nobody reads them."""
+
+    topic: str
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,16 @@ def unknown_types(sources: Iterable[Source]) -> list[UnknownType]:
 def former_keys(sources: Iterable[Source]) -> int:
     """Entries of the list whose key an earlier release gave their address, as far as processors have looked."""
     return _sum([sample for source in sources for sample in source.samples], FORMER_KEYS)
+
+
+def beyond(sources: Iterable[Source]) -> list[Beyond]:
+    """What is on partitions that somebody added, by topic; every processor sees all of it."""
+    found: dict[str, int] = {}
+    for sample in (sample for source in sources for sample in source.samples):
+        if sample.name == BEYOND and sample.value:
+            topic = sample.labels.get("topic", "")
+            found[topic] = max(int(sample.value), found.get(topic, 0))
+    return [Beyond(topic, records) for topic, records in sorted(found.items())]
 
 
 def rates(before: Iterable[Source], after: Iterable[Source]) -> Rates:

@@ -75,8 +75,12 @@ async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
 
 async def note(sender: AIOKafkaProducer, topics: Topics, states: Sequence[LetterState]) -> None:
     """Write the states; return once Kafka has them all."""
-    name = topics.letter_states.name
-    noted = [await sender.send(name, key=state.id.encode(), value=letters.encode(state)) for state in states]
+    topic, noted = topics.letter_states, []
+    for state in states:
+        key = state.id.encode()
+        # By the file's count: the cluster may have partitions that nobody reads.
+        partition = contract.partition_of(key, topic.partitions)
+        noted.append(await sender.send(topic.name, key=key, value=letters.encode(state), partition=partition))
     await asyncio.gather(*noted)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from console import display, metrics, numbers, options, stack, whereabouts
 from console.fetch import fetch
-from console.metrics import Alerts, Lane, Outage, Rates, Totals, UnknownType
+from console.metrics import Alerts, Beyond, Lane, Outage, Rates, Totals, UnknownType
 from console.running import Folder, Running
 
 #: Seconds between the two looks that a rate is made of.
@@ -38,6 +38,7 @@ class Status(msgspec.Struct, frozen=True):
     outages        handlers that a processor takes to be down
     unknown_types  providers' words that no processor knows
     former_keys    entries of the list that nobody finds, since their key is of an earlier release
+    beyond         records on partitions that somebody added, and nobody reads
     alerts         what the alerter says of its work, None if it does not answer
     """
 
@@ -49,6 +50,7 @@ class Status(msgspec.Struct, frozen=True):
     outages: list[Outage]
     unknown_types: list[UnknownType]
     former_keys: int
+    beyond: list[Beyond]
     alerts: Alerts | None
 
 
@@ -139,6 +141,7 @@ def look(services: Mapping[str, str]) -> Status:
         outages=metrics.outages(after),
         unknown_types=metrics.unknown_types(after),
         former_keys=metrics.former_keys(after),
+        beyond=metrics.beyond(after),
         alerts=metrics.alerts(after, time.time()),
     )
 
@@ -175,6 +178,7 @@ def render(found: Status) -> RenderableType:
     parts += [lanes, Text()] if found.lanes else [Text("no open lanes"), Text()]
     parts.append(Text(display.numbers(found.totals, found.rates)))
     parts += [display.outage(outage) for outage in found.outages]
+    parts += [display.beyond(each) for each in found.beyond]
     if found.unknown_types:
         parts.append(Text(display.unknown(found.unknown_types)))
     if found.former_keys:

@@ -144,8 +144,8 @@ class System:
             for line in topics.said(changed):
                 self.console.print(line, soft_wrap=True)
             differences = [each for each in differences if each not in changed]
-        if differences:
-            topics.show(differences)
+        topics.show(differences)
+        if topics.serious(differences):
             raise TopicsMismatch("the cluster's topics are not what topics.yaml says: see the cures above.")
 
     def _supervise(self, stack: Stack, kafka: str, shown: View) -> None:

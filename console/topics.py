@@ -15,9 +15,9 @@ from rich.table import Table
 from console import options
 from console.running import Folder
 from pipeline import kafka, security, topic_settings
+from pipeline.differences import Difference
 from pipeline.errors import PostlogError
 from pipeline.settings import Settings
-from pipeline.topics import Difference
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def apply(environ: options.Environ, *, as_json: bool, yes: bool, folder: Folder)
 
     Services may run meanwhile. What would be changed is shown first, and what Kafka deletes for it, such as all that
     is older than a shorter retention. Partitions and replicas are never changed, and how many replicas a write needs
-    is never lowered: that is shown with its cure. Exits with 0 if the cluster is now what topics.yaml says, 1 if not.
+    is never lowered: that is shown with its cure. Exits with 0 if services can run now, 1 if not.
 
     \b
       postlog topics apply
@@ -66,7 +66,7 @@ def apply(environ: options.Environ, *, as_json: bool, yes: bool, folder: Folder)
             click.echo(line)
         if not left:
             click.echo("the topics are what topics.yaml says")
-    click.get_current_context().exit(1 if left else 0)
+    click.get_current_context().exit(1 if serious(left) else 0)
 
 
 @topics.command()
@@ -76,7 +76,7 @@ def apply(environ: options.Environ, *, as_json: bool, yes: bool, folder: Folder)
 def check(environ: options.Environ, *, as_json: bool, folder: Folder) -> None:
     """Compare the cluster's topics with topics.yaml; changes nothing.
 
-    Exits with 0 if they agree, 1 if not.
+    Exits with 0 if they agree, or differ only in what is harmless, 1 if not.
 
     \b
       postlog topics check
@@ -89,7 +89,7 @@ def check(environ: options.Environ, *, as_json: bool, folder: Folder) -> None:
         show(differences)
     else:
         click.echo("the topics are what topics.yaml says")
-    click.get_current_context().exit(1 if differences else 0)
+    click.get_current_context().exit(1 if serious(differences) else 0)
 
 
 def create_missing(settings: Settings) -> tuple[list[str], list[Difference]]:
@@ -123,6 +123,11 @@ def _agreed(wanted: list[Difference]) -> list[Difference]:
     if not click.confirm(f"Change {len(wanted)} settings to what topics.yaml says?{warned}", err=True):
         raise PostlogError("no setting was changed")
     return wanted
+
+
+def serious(differences: Iterable[Difference]) -> bool:
+    """Whether services refuse to run on it."""
+    return not all(difference.harmless for difference in differences)
 
 
 def _asked(question: Coroutine[Any, Any, T]) -> T:

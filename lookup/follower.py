@@ -157,17 +157,24 @@ class Follower:
         ends = await consumer.end_offsets(self._partitions)
         known = [partition for partition in self._partitions if partition.partition in places]
         newer = await consumer.offsets_for_times({p: progress.newer_than(places[p.partition]) for p in known})
-        there = consumer.partitions_for_topic(self._topic.name) or set()
-        if len(there) > len(self._partitions):
-            raise TopicsMismatch(
-                f"{self._topic.name} has {len(there)} partitions now, topics.yaml says {self._topic.partitions}. "
-                "Start lookup again once both agree: postlog topics check"
-            )
+        await self._require_nothing_beyond(consumer)
         return {
             partition.partition: Extent(beginnings[partition], ends[partition], getattr(found, "offset", None))
             for partition in self._partitions
             for found in [newer.get(partition)]
         }
+
+    async def _require_nothing_beyond(self, consumer: Log) -> None:
+        """Partitions that somebody added say nothing. Raises TopicsMismatch if entries are on them all the same."""
+        name, count = self._topic.name, self._topic.partitions
+        there = consumer.partitions_for_topic(name) or set()
+        beyond = [TopicPartition(name, number) for number in sorted(there) if number >= count]
+        ends = await consumer.end_offsets(beyond) if beyond else {}
+        if written := [partition.partition for partition, end in ends.items() if end]:
+            raise TopicsMismatch(
+                f"{name} has records in partition {written[-1]}, and topics.yaml says {count} partitions: what they "
+                "say is not known here. postlog topics check says what to do"
+            )
 
     async def _follow(self, consumer: Log) -> NoReturn:
         """Read on. Raises if Kafka is out of sight, or the log has left us."""
@@ -197,6 +204,7 @@ class Follower:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT):
                 ends = await consumer.end_offsets(self._partitions)
+                await self._require_nothing_beyond(consumer)
         except TimeoutError:
             raise KafkaUnavailable(
                 f"no word from Kafka for {LOOK_TIMEOUT:g} s, at which offsets the log ends"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,23 +15,23 @@ from typing import Any, Literal, TypeVar
 import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
     for_code,
 )
 
-from pipeline import bootstrap, security
+from pipeline import bootstrap, differences, security
 from pipeline import topics as rules
 from pipeline.acls import Acl, needed
+from pipeline.differences import Difference
 from pipeline.errors import KafkaUnavailable, TopicsMismatch
+from pipeline.live import live_topics
 from pipeline.settings import Settings
-from pipeline.topics import Difference, Live, Topics
+from pipeline.topics import Topics
 
 log = structlog.get_logger(__name__)
 
@@ -129,45 +129,6 @@ async def _reach(client: AIOKafkaAdminClient, settings: Settings) -> None:
     raise KafkaConnectionError(f"no way to {', '.join(f'{broker.host}:{broker.port}' for broker in brokers)}")
 
 
-async def live_topics(client: AIOKafkaAdminClient, topics: Topics) -> dict[str, Live]:
-    """What the cluster has of these topics, by name; a topic it does not have is left out.
-
-    Raises KafkaRefused with the names of those that we may not see.
-    """
-    configs = await _configs(client, [topic.name for topic in topics.all()])
-    # Of these alone, because asking for a topic that is not there may create it.
-    asked = await client.describe_topics(list(configs)) if configs else []
-    _require_allowed(found["topic"] for found in asked if found["error_code"] == TopicAuthorizationFailedError.errno)
-    described = {found["topic"]: found["partitions"] for found in asked if not found["error_code"]}
-    return {
-        name: Live(
-            partitions=len(partitions),
-            replication=min((len(partition["replicas"]) for partition in partitions), default=0),
-            config=configs[name],
-        )
-        for name, partitions in described.items()
-    }
-
-
-async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The settings of the topics that are there, by name."""
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    answers = await client.describe_configs(resources)
-    found = [resource for answer in answers for resource in answer.to_object()["resources"]]
-    _require_allowed(r["resource_name"] for r in found if r["error_code"] == TopicAuthorizationFailedError.errno)
-    return {
-        resource["resource_name"]: {e["config_names"]: e["config_value"] for e in resource["config_entries"]}
-        for resource in found
-        if not resource["error_code"]
-    }
-
-
-def _require_allowed(hidden: Iterable[str]) -> None:
-    """A topic that we may not see looks like one that is missing, unless it is asked for by name."""
-    if names := sorted(hidden):
-        raise security.not_allowed("topic", *names)
-
-
 def group_of(settings: Settings, service: Literal["processor", "alerter"]) -> str:
     """The name of a service's consumer group."""
     return f"{settings.topic_prefix}postlog-{service}"
@@ -217,7 +178,7 @@ def acls(settings: Settings) -> list[Acl]:
 async def check(settings: Settings) -> list[Difference]:
     """How the live cluster differs from topics.yaml. Raises ConfigError, KafkaRefused, KafkaUnavailable."""
     topics = topics_of(settings)
-    return rules.differences(topics, await ask(settings, lambda client: live_topics(client, topics)))
+    return differences.differences(topics, await ask(settings, lambda client: live_topics(client, topics)))
 
 
 async def apply(settings: Settings) -> tuple[list[str], list[Difference]]:
@@ -227,7 +188,7 @@ async def apply(settings: Settings) -> tuple[list[str], list[Difference]]:
     """
     topics = topics_of(settings)
     async with admin(settings) as client:
-        found = rules.differences(topics, await live_topics(client, topics))
+        found = differences.differences(topics, await live_topics(client, topics))
         missing = {difference.topic for difference in found if difference.missing}
         new = [
             NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.settings())
@@ -259,11 +220,14 @@ async def _until_visible(client: AIOKafkaAdminClient, names: set[str]) -> None:
 async def require_topics(settings: Settings) -> Topics:
     """The topics, once the cluster answers and has them as topics.yaml says. Every service calls this first.
 
-    Raises ConfigError, KafkaUnavailable, and TopicsMismatch naming each difference and its cure.
+    Raises ConfigError, KafkaUnavailable, and TopicsMismatch naming each difference that matters, and its cure.
     """
     found = await check(settings)
-    if found:
-        lines = [f"  {d.topic}: {d.what} is {d.cluster}, topics.yaml says {d.file}. {d.cure}" for d in found]
+    for harmless in [each for each in found if each.harmless]:
+        there = {"topic": harmless.topic, harmless.what: harmless.cluster, "in_topics_yaml": harmless.file}
+        log.warning("a topic is not what topics.yaml says, which is harmless", **there, cure=harmless.cure)
+    if serious := [each for each in found if not each.harmless]:
+        lines = [f"  {d.topic}: {d.what} is {d.cluster}, topics.yaml says {d.file}. {d.cure}" for d in serious]
         raise TopicsMismatch("\n".join(["the cluster's topics are not what topics.yaml says:", *lines]))
     return topics_of(settings)
 

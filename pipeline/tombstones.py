@@ -6,6 +6,7 @@ A shell: it asks Kafka.
 from __future__ import annotations
 
 from pipeline import kafka
+from pipeline.live import live_topics
 from pipeline.settings import Settings
 from pipeline.topics import Topics
 
@@ -15,7 +16,7 @@ async def last(settings: Settings, topics: Topics) -> dict[str, int]:
 
     Raises KafkaUnavailable, KafkaRefused.
     """
-    live = await kafka.ask(settings, lambda client: kafka.live_topics(client, topics))
+    live = await kafka.ask(settings, lambda client: live_topics(client, topics))
     return {
         name: int(topic.config["delete.retention.ms"])
         for name, topic in live.items()

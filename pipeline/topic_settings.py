@@ -18,9 +18,9 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from pipeline import kafka, security
+from pipeline.differences import Difference
 from pipeline.errors import KafkaUnavailable
 from pipeline.settings import Settings
-from pipeline.topics import Difference
 
 #: By topic, its settings by name.
 Values = Mapping[str, Mapping[str, str]]

@@ -1,14 +1,12 @@
-"""topics.yaml as values, and how a live cluster differs from it.
+"""topics.yaml as values.
 
-Pure; `pipeline.kafka` asks the cluster and creates what is missing, `pipeline.topic_settings` changes what differs.
-What always holds of a loaded file: every role the services need is there, topics keyed by email or lane have one
+Pure; `pipeline.differences` compares a cluster with them, `pipeline.topic_settings` changes what differs. What always
+holds of a loaded file: every role the services need is there, topics keyed by email or lane have one
 partition count, because lane N owns partition N of each of them, and the log gives every record its time.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,32 +57,6 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def all(self) -> list[Topic]:
         """Every topic, in the file's order of roles."""
         return [getattr(self, name) for name in self.__struct_fields__]
-
-
-class Live(msgspec.Struct, frozen=True):
-    """A topic as the cluster has it; config holds at least the settings that the file sets."""
-
-    partitions: int
-    replication: int
-    config: Mapping[str, str]
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """One way in which the cluster is not what the file says, and what to do.
-
-    missing  it can simply be created
-    setting  it is one of Kafka's settings, which `topics apply` changes
-    deletes  what Kafka deletes once that setting is changed; empty if nothing
-    """
-
-    topic: str
-    what: str
-    file: str
-    cluster: str
-    cure: str
-    missing: bool = False
-    setting: bool = False
-    deletes: str = ""
 
 
 def default_file() -> Path:
@@ -156,74 +128,3 @@ def _together(shared: object, own: object) -> object:
     if isinstance(shared, dict) and isinstance(own, dict):
         return shared | own
     return own if isinstance(shared, dict) else shared
-
-
-def differences(topics: Topics, live: Mapping[str, Live]) -> list[Difference]:
-    """How the live topics differ from the file; empty means a service may start."""
-    return [found for topic in topics.all() for found in _compare(topic, live.get(topic.name))]
-
-
-def _compare(topic: Topic, live: Live | None) -> list[Difference]:
-    if live is None:
-        return [Difference(topic.name, "topic", "exists", "missing", APPLY, missing=True)]
-    found = []
-    if live.partitions != topic.partitions:
-        cure = _cure_for_partitions(topic, live)
-        found.append(Difference(topic.name, "partitions", str(topic.partitions), str(live.partitions), cure))
-    if live.replication != topic.replication:
-        cure = "kafka-reassign-partitions.sh, or correct topics.yaml"
-        found.append(Difference(topic.name, "replication", str(topic.replication), str(live.replication), cure))
-    for name, value in topic.settings().items():
-        there = live.config.get(name, "unset")
-        if there != value:
-            found.append(_of_setting(topic.name, name, value, there))
-    return found
-
-
-def _of_setting(topic: str, name: str, value: str, there: str) -> Difference:
-    """How one of Kafka's settings differs."""
-    if name == INSYNC and _limit(value) < _limit(there):
-        # Whoever types a command without the environment of the services must not weaken the promise with it.
-        cure = (
-            f"set {INSYNC_VARIABLE}={there}, here and for every service; to lower it in truth, "
-            f"kafka-configs.sh --alter --topic {topic} --add-config {name}={value}"
-        )
-        return Difference(topic, name, value, there, cure)
-    deletes = _deletes(name, there, value)
-    cure = f"{APPLY}. Kafka then deletes {deletes}" if deletes else APPLY
-    return Difference(topic, name, value, there, cure, setting=True, deletes=deletes)
-
-
-def _deletes(name: str, there: str, value: str) -> str:
-    """What of a topic is deleted once this setting is changed; empty if nothing."""
-    if name == "retention.ms" and _limit(value) < _limit(there):
-        return f"what is older than {_age(_limit(value))}"
-    if name == "retention.bytes" and _limit(value) < _limit(there):
-        return f"the oldest of what is more than {value} bytes of a partition"
-    if name == "cleanup.policy":
-        more = set(value.split(",")) - set(there.split(","))
-        old = ["what is older than the topic's retention"] if "delete" in more else []
-        return " and ".join([*old, *(["all but the last record of each key"] if "compact" in more else [])])
-    return ""
-
-
-def _age(ms: float) -> str:
-    return f"{ms / 86_400_000:g} d" if ms >= 86_400_000 else f"{ms / 3_600_000:g} h"
-
-
-def _limit(value: str) -> float:
-    """A limit; -1 is none, and what is no number says nothing."""
-    try:
-        return int(value) if int(value) >= 0 else math.inf
-    except ValueError:
-        return math.inf
-
-
-def _cure_for_partitions(topic: Topic, live: Live) -> str:
-    if topic.key == "none":
-        return "kafka-topics.sh --alter --partitions" if topic.partitions > live.partitions else "correct topics.yaml"
-    return (
-        f"refused: {topic.name} is keyed, and a new count would send a key to another partition than its "
-        f"state. Put {live.partitions} back into topics.yaml; to grow, start a second postlog with another "
-        "TOPIC_PREFIX and the new count, replay the events into it, then switch over"
-    )

@@ -6,7 +6,7 @@ A shell. Faust brings the consumer group; lanes bring state, exactly once and th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from mode.supervisors import CrashingSupervisor
 from pipeline import access, kafka, private, security, service, tombstones
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
-from pipeline.topics import Topics
+from pipeline.topics import Topic, Topics
 from processor import plugins
 from processor.lanes import Lanes
 from processor.site import Site
-from processor.transport import BatchApp, Untouched, credentials
+from processor.transport import BatchApp, LaneAssignor, Untouched, credentials
 from processor.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -100,8 +100,10 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
         store="memory://",
         datadir=str(site.folder / "faust"),
         autodiscover=False,
+        PartitionAssignor=LaneAssignor,
     )
     app.lanes = lanes
+    app.partitions = site.topics.events.partitions
     source = app.topic(site.topics.events.name, schema=Untouched(key_serializer="raw", value_serializer="raw"))
 
     async def feed(stream: Any) -> None:
@@ -114,9 +116,9 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
     app.agent(source, name="feed", supervisor_strategy=CrashingSupervisor)(feed)
 
     async def assigned(_: Any, assigned: set[TP], **__: Any) -> None:
-        log.info("assigned", partitions=sorted(tp.partition for tp in assigned))
-        standbys = [tp.partition for tp in app.assignor.assigned_standbys() if tp.topic == site.topics.events.name]
-        lanes.assign([tp.partition for tp in assigned], standbys)
+        numbers = ours(assigned, site.topics.events)
+        log.info("assigned", partitions=numbers)
+        lanes.assign(numbers, ours(app.assignor.assigned_standbys(), site.topics.events))
 
     async def revoked(_: Any, revoked: set[TP], **__: Any) -> None:
         log.info("rebalancing", partitions=sorted(tp.partition for tp in revoked))
@@ -126,6 +128,15 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
     signals.on_partitions_assigned.connect(assigned)
     signals.on_partitions_revoked.connect(revoked)
     return app
+
+
+def ours(shared_out: Iterable[TP], events: Topic) -> list[int]:
+    """The lanes among partitions that a member of the group was given.
+
+    A member of a former release gives away partitions that somebody added, too. They have no lane: no key of ours
+    belongs there, and no topic beside the events has them.
+    """
+    return sorted(tp.partition for tp in shared_out if tp.topic == events.name and tp.partition < events.partitions)
 
 
 def _raise(failure: asyncio.Future[None]) -> None:

@@ -41,6 +41,11 @@ FORMER_KEYS = Gauge(
 STANDBY_LAG = Gauge(
     "postlog_processor_standby_lag", "records that the copy of another process' lane is behind", ["partition"]
 )
+BEYOND = Gauge(
+    "postlog_processor_records_beyond",
+    "records on partitions that topics.yaml does not know, which nobody reads",
+    ["topic"],
+)
 CALLS = Counter(
     "postlog_processor_calls", "tries to call a handler: done, failed, or given up", ["handler", "outcome"]
 )

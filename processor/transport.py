@@ -1,9 +1,9 @@
 """How Faust hands us whole batches instead of single records.
 
-Faust keeps the consumer, the group and the assignment; four of its habits are replaced (docs/decisions/0003): it
+Faust keeps the consumer, the group and the assignment; five of its habits are replaced (docs/decisions/0003): it
 fetches only for lanes that have room, it yields all records of a partition as one message, it leaves aborted
-transactions out, and it never commits an offset: only a lane's transaction does. Written against faust-streaming
-0.15.3; the base class is `faust.transport.consumer.Consumer`.
+transactions out, it shares out only the lanes there are, and it never commits an offset: only a lane's transaction
+does. Written against faust-streaming 0.15.3; the base class is `faust.transport.consumer.Consumer`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import faust
 import uvloop
 from aiokafka.errors import IllegalStateError
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
@@ -109,10 +111,30 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
 
+class LaneAssignor(PartitionAssignor):
+    """Shares out the lanes there are. A partition that somebody added is nobody's, and takes no lane's place."""
+
+    def _perform_assignment(self, cluster: Any, member_metadata: Any) -> Any:
+        partitions = cast(BatchApp, self.app).partitions
+        return super()._perform_assignment(cast(Any, _Lanes(cluster, partitions)), member_metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """What Faust asks of a cluster when it assigns."""
+
+    cluster: Any
+    partitions: int
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {number for number in self.cluster.partitions_for_topic(topic) or () if number < self.partitions}
+
+
 class BatchApp(faust.App):
-    """A Faust app that consumes batches for lanes; set `lanes` before it starts."""
+    """A Faust app that consumes batches for lanes; set `lanes`, and how many there are, before it starts."""
 
     lanes: Lanes
+    partitions: int
 
     def _new_transport(self) -> Any:
         return BatchTransport(self.conf.broker_consumer, self)

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline import kafka
+from pipeline.live import records_beyond
 from pipeline.service import Health
 from processor import metrics, peek
 from processor.former_keys import FormerKeys
@@ -28,8 +29,14 @@ HELD = (
     "somebody's transaction on the events is open, and nothing behind its begin can be read; "
     "end it, or docs/operations.md says how"
 )
+BEYOND = (
+    "records are on partitions that topics.yaml does not know, and are not read; "
+    'docs/operations.md, "partitions that somebody added", says more'
+)
 #: Seconds between two looks at the ends of the log.
 INTERVAL = 2.0
+#: How long it may take until a partition that somebody added is seen, in ms.
+METADATA_AGE_MS = 30_000
 
 
 def stalled(*, behind: bool, idle_seconds: float, limit: float) -> bool:
@@ -48,8 +55,11 @@ class Watch:
         self._ends: dict[int, int] = {}
         self._held: dict[int, int] = {}  # by lane, where a transaction that is open holds up what comes after it
         self._former = FormerKeys()
+        self._told_beyond: dict[str, int] = {}
         self._joined_at = time.monotonic()
-        self._consumer = AIOKafkaConsumer(**kafka.client_options(site.settings), enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(
+            **kafka.client_options(site.settings), enable_auto_commit=False, metadata_max_age_ms=METADATA_AGE_MS
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Watch:
@@ -125,6 +135,7 @@ class Watch:
                 else:
                     self._ends = {tp.partition: end for tp, end in ends.items()}
                     await self._look_for_transactions(topic)
+                    await self._look_beyond()
             if self._joined():
                 self._joined_at = time.monotonic()
             for lane in self._lanes.all:
@@ -151,6 +162,22 @@ class Watch:
         for number in held.keys() - self._held.keys():
             log.warning(HELD, partition=number, offset=held[number], waiting=self._ends[number] - held[number])
         self._held = held
+
+    async def _look_beyond(self) -> None:
+        """See whether somebody writes to partitions that nobody of us reads: what is there is not applied."""
+        for topic in (self._site.topics.events, self._site.topics.dead_letters):
+            try:
+                found = await records_beyond(self._consumer, topic)
+            except KafkaError as error:
+                log.warning(
+                    "cannot see what is on partitions that somebody added", topic=topic.name, error=repr(error)
+                )
+                continue
+            metrics.BEYOND.labels(topic.name).set(found)
+            # A line whenever there are twice as many: who writes there all the time must not fill the log.
+            if found >= 2 * self._told_beyond.get(topic.name, 0) and found:
+                self._told_beyond[topic.name] = found
+                log.warning(BEYOND, topic=topic.name, records=found, partitions_of_ours=topic.partitions)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

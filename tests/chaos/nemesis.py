@@ -14,9 +14,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from aiokafka.admin import NewPartitions
 from aiokafka.errors import KafkaError
 
 from pipeline import kafka
+from pipeline.errors import KafkaUnavailable
 from pipeline.settings import Settings
 from tests import broken_log, clock
 from tests.chaos import strangers
@@ -284,6 +286,15 @@ class Nemesis:
         else:
             self._note(f"broker {target} keeps its logs: it may have what no other broker has")
         return node.start
+
+    async def _more_partitions(self, target: str) -> None:
+        """Somebody adds a partition to a topic by hand. It stays: Kafka takes none away."""
+        topic = getattr(kafka.topics_of(self._settings), target)
+        try:
+            async with kafka.admin(self._settings) as client:
+                await client.create_partitions({topic.name: NewPartitions(topic.partitions + 1)})
+        except (KafkaError, KafkaUnavailable) as error:
+            self._note(f"the cluster took no further partition: {error!r}")
 
     async def _cut(self, target: str) -> Callable[[], None]:
         self._node(target).proxy.cut()

@@ -23,7 +23,9 @@ BROKERS = ("1", "2", "3")
 class Kind:
     """A kind of fault: what it may hit, and how long it lasts at least and at most, in seconds.
 
-    patient  it always waits until the cluster has recovered: before that it would destroy the only copy of a record
+    patient  it always waits until the cluster has recovered: before that it would destroy the only copy of a record,
+             or find nobody to do it
+    once     it cannot be undone, and comes once in a run
     """
 
     name: str
@@ -31,6 +33,7 @@ class Kind:
     least: float
     most: float
     patient: bool = False
+    once: bool = False
 
 
 #: `kill`, `stop`: a supervisor starts it again when the fault ends. `freeze` outlasts the session timeout.
@@ -58,6 +61,7 @@ CLUSTER_KINDS = (
     Kind("delay", BROKERS, 5, 10),
     Kind("blackhole", BROKERS, 6, 12),
     Kind("cut_log", BROKERS, 8, 10, patient=True),
+    Kind("more_partitions", ("events",), 2, 3, patient=True, once=True),
 )
 _OF_CLUSTER = {kind.name for kind in CLUSTER_KINDS}
 _NAMES = {
@@ -128,12 +132,18 @@ def _track(
     """Faults one after the other."""
     now = rng.uniform(2, 5)
     targets = {kind.name: _deck(rng, kind.targets) for kind in kinds}
-    for kind in _deck(rng, kinds):
+    for kind in _sequence(rng, kinds):
         ends = now + rng.uniform(kind.least, kind.most)
         if ends > seconds:
             return
         yield Fault(kind.name, next(targets[kind.name]), now, ends)
         now = ends + rng.uniform(*pause)
+
+
+def _sequence(rng: random.Random, kinds: tuple[Kind, ...]) -> Iterator[Kind]:
+    """All kinds in any order, then again and again those that may come more than once."""
+    yield from rng.sample(kinds, len(kinds))
+    yield from _deck(rng, tuple(kind for kind in kinds if not kind.once))
 
 
 def _deck(rng: random.Random, cards: tuple[Card, ...]) -> Iterator[Card]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
@@ -20,14 +21,19 @@ from alerter.group_told import GroupTold
 from alerter.grouping import Grouping, Policy
 from alerter.message import Message
 from alerter.services import Service
-from pipeline import contract, deadletter
+from alerter.watch import Watch
+from pipeline import contract, deadletter, topics
 from pipeline.errors import NoRecipient
+from pipeline.settings import Settings
 
 SECONDS = 10.0
 TOPIC = "email-events.dlq"
+LETTERS = msgspec.structs.replace(topics.load(topics.default_file()).dead_letters, partitions=2)
 #: Windows that end at once, and windows that do not end while a test runs.
 HASTY, CALM = Policy(digest=0.001, despam=0.001), Policy(digest=3600.0, despam=3600.0)
 ONE, TWO = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+#: Beyond what topics.yaml says.
+ADDED = TopicPartition(TOPIC, 2)
 
 
 @dataclass
@@ -146,7 +152,7 @@ async def running(policy: Policy = CALM, clock: Callable[[], float] = time.monot
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     to = channels.over([Service("1", "memory", place.send)], 0.01)
     alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted)
-    task = asyncio.ensure_future(alerter.run(TOPIC, stop))
+    task = asyncio.ensure_future(alerter.run(LETTERS, stop))
     try:
         yield Running(consumer, place, alerter, stop, task)
     finally:
@@ -174,6 +180,20 @@ async def test_a_letter_that_waits_for_its_digest_holds_back_its_partition_alone
         await found.place.title()
         await found.passed()
         assert found.consumer.committed == {ONE: 0, TWO: 1}
+
+
+async def test_what_is_on_a_partition_that_somebody_added_is_neither_told_nor_committed() -> None:
+    async with running() as found:
+        await found.passed()
+        found.consumer.positions[ADDED] = 0
+        found.consumer.listener.on_partitions_revoked([ONE, TWO])
+        found.consumer.listener.on_partitions_assigned([ONE, TWO, ADDED])
+        found.consumer.produce("hard_bounce", ADDED)
+        await found.passed()
+        found.consumer.produce("complaint", ONE)
+        assert "complaint" in await found.place.title()
+        await found.passed()
+        assert found.consumer.committed == {ONE: 1, TWO: 0}
 
 
 async def test_a_digest_is_told_without_a_further_letter() -> None:
@@ -277,7 +297,7 @@ async def test_letters_are_told_again_where_the_log_has_lost_its_end(capsys: pyt
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     consumer.positions[ONE] = 5
     to = channels.over([Service("1", "memory", place.send)], 0.01)
-    task = asyncio.ensure_future(Alerter(consumer, rules, to, time.monotonic, note).run(TOPIC, stop))
+    task = asyncio.ensure_future(Alerter(consumer, rules, to, time.monotonic, note).run(LETTERS, stop))
     try:
         consumer.produce("hard_bounce")
         await place.title()
@@ -332,3 +352,24 @@ async def test_metric_labels_from_headers_are_known_words_and_few() -> None:
 
 async def _unnoted(_: GroupTold) -> None:
     """Nobody reads it here."""
+
+
+async def test_what_was_told_is_noted_where_every_alerter_reads_it_whatever_the_cluster_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted, written = topics.load(topics.default_file()), set()
+
+    class Producer:
+        def __init__(self, **_: object) -> None: ...
+
+        async def send_and_wait(self, topic: str, value: bytes, *, key: bytes, partition: int) -> None:
+            written.add((topic, partition))
+
+    monkeypatch.setattr("alerter.watch.AIOKafkaProducer", Producer)
+    to, grouping = channels.over([], 0.0), Grouping(CALM)
+    watch = Watch(Settings(), wanted, to, grouping, leads=lambda: True, clock=time.time)
+    for number in range(20):
+        error = f"Error{number}"
+        told = GroupTold(error=error, type="opened", provider="x", told_at=0.0, quiet_until=0.0, covered={})
+        await watch.note(told)
+    assert written == {(wanted.alerts.name, 0)}

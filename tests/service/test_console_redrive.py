@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +31,10 @@ class Producer:
     refused: set[bytes] = field(default_factory=set)
     log: list[str] = field(default_factory=list)
     states: dict[str, letters.LetterState] = field(default_factory=dict)
+    partitions: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    async def send(self, topic: str, *, key: bytes, value: bytes, **_: Any) -> asyncio.Future[None]:
+    async def send(self, topic: str, *, key: bytes, value: bytes, partition: int, **_: Any) -> asyncio.Future[None]:
+        self.partitions[topic].add(partition)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if value in self.refused:
             raise KafkaTimeoutError
@@ -101,6 +104,14 @@ async def test_a_letter_is_noted_once_it_is_acknowledged_and_not_before(monkeypa
     assert sender.log[3:] == ["noted 3-0", "noted 3-1", "noted 3-2"]
     state = sender.states["3-1"]
     assert (state.redrives, state.actions[0].who, state.actions[0].answers) == (1, "me", Place(3, 1))
+
+
+async def test_states_go_to_the_partitions_that_the_file_says_whatever_the_cluster_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = Producer()
+    await run(monkeypatch, sender, parked(20), Order(who="me"))
+    assert sender.partitions[TOPICS.letter_states.name] == {0}
 
 
 async def test_redrives_add_up_though_none_has_failed_again(monkeypatch: pytest.MonkeyPatch) -> None:

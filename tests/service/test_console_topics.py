@@ -16,9 +16,9 @@ from console.__main__ import main
 from console.local_kafka import LocalKafka
 from console.running import Folder
 from console.system import System, Wish
+from pipeline.differences import Difference
 from pipeline.errors import TopicsMismatch
 from pipeline.settings import Settings
-from pipeline.topics import Difference
 
 SHORTER = Difference("t", "retention.ms", "1", "2", "cure", setting=True, deletes="what is older than 1 h")
 TIMES = Difference("t", "message.timestamp.type", "LogAppendTime", "CreateTime", "cure", setting=True)

@@ -53,6 +53,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.partitions = {TopicPartition("list", number): Partition() for number in range(2)}
+        self.added = {TopicPartition("list", 2): Partition()}  # beyond what the file says, if `count` says so
         self.positions: dict[TopicPartition, int] = {}
         self.seeks: list[int] = []
         self.away = False
@@ -104,7 +105,7 @@ class FakeLog:
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         self._ask()
-        return {partition: self.partitions[partition].end for partition in partitions}
+        return {partition: (self.partitions | self.added)[partition].end for partition in partitions}
 
     async def offsets_for_times(
         self, timestamps: dict[TopicPartition, int]
@@ -454,11 +455,34 @@ async def test_a_record_that_cannot_be_read_is_kept_and_told_without_its_address
     assert all(entry["reason"] and "secret" not in str(entry) for entry in told)
 
 
-async def test_a_topic_with_more_partitions_than_the_file_says_stops_the_follower(log: FakeLog, store: Store) -> None:
+async def test_a_partition_that_somebody_added_is_left_alone(log: FakeLog, store: Store) -> None:
+    log.put(b"a@x", suppressed("a@x"))
+    async with following(log, store) as follower:
+        await until(lambda: follower.caught_up)
+        log.count = 3
+        log.put(b"b@x", suppressed("b@x"))
+        await until(lambda: keys(store) == [b"a@x", b"b@x"])
+    async with following(log, store) as follower:
+        await until(lambda: follower.caught_up)
+
+
+async def test_entries_beyond_the_partitions_that_the_file_says_stop_the_follower(log: FakeLog, store: Store) -> None:
     log.count = 3
-    with pytest.raises(TopicsMismatch, match="3 partitions"):
+    log.added[TopicPartition("list", 2)].end = 1
+    with pytest.raises(TopicsMismatch, match=r"records in partition 2, and topics\.yaml says 2 .* topics check"):
         async with asyncio.timeout(10):
             await Follower(log.connect, store, TOPIC, tombstones_last=DAY, stall_seconds=60).run()
+
+
+async def test_entries_that_come_there_later_stop_it_too(log: FakeLog, store: Store) -> None:
+    log.count = 3
+    follower = Follower(log.connect, store, TOPIC, tombstones_last=DAY, stall_seconds=60)
+    running = asyncio.ensure_future(follower.run())
+    await until(lambda: follower.caught_up)
+    log.added[TopicPartition("list", 2)].end = 1
+    with pytest.raises(TopicsMismatch, match="records in partition 2"):
+        async with asyncio.timeout(10):
+            await running
 
 
 async def test_an_error_that_waiting_does_not_mend_ends_the_follower(log: FakeLog, store: Store) -> None:

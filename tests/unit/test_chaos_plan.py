@@ -28,6 +28,14 @@ def test_every_kind_comes_before_any_comes_twice_and_all_end_in_time(seed: int) 
     assert {fault.patient for fault in faults if fault.of_cluster} == {True, False}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_cannot_be_undone_comes_once(seed: int) -> None:
+    once = {kind.name for kind in (*SERVICE_KINDS, *CLUSTER_KINDS) if kind.once}
+    assert once == {"more_partitions"}
+    assert [fault.kind for fault in plan(seed, 1200) if fault.kind in once] == ["more_partitions"]
+    assert len(plan(seed, 1200, ["more_partitions"])) == 1
+
+
 def test_a_plan_can_be_of_some_kinds_and_targets_only() -> None:
     faults = plan(1, 120, ["kill:ingress", "all_away"])
     assert {(fault.kind, fault.target) for fault in faults} == {("kill", "ingress"), ("all_away", "all")}

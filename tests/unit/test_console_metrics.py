@@ -1,7 +1,7 @@
 """What the services' metrics add up to."""
 
 from console import display, metrics
-from console.metrics import Alerts, Lane, Outage, Rates, Source, UnknownType
+from console.metrics import Alerts, Beyond, Lane, Outage, Rates, Source, UnknownType
 
 INGRESS = """
 # HELP postlog_ingress_deliveries_total HTTP deliveries by outcome
@@ -95,6 +95,17 @@ def test_a_process_that_began_again_between_two_looks_does_not_make_a_negative_r
 
 def test_without_two_looks_there_is_no_rate() -> None:
     assert metrics.rates([], [source("ingress", events_in(5), at=2.0)]) == Rates(None, None)
+
+
+def test_records_beyond_are_what_the_processor_that_sees_most_says_and_nothing_where_there_are_none() -> None:
+    text = """# TYPE postlog_processor_records_beyond gauge
+postlog_processor_records_beyond{{topic="email-events"}} {}.0
+postlog_processor_records_beyond{{topic="email-events.dlq"}} 0.0
+"""
+    sources = [source("processor", text.format(3)), source("processor-2", text.format(1_005))]
+    [found] = metrics.beyond(sources)
+    assert found == Beyond("email-events", 1_005)
+    assert "1,005 records on partitions of email-events" in display.beyond(found).plain
 
 
 def test_the_alerters_heartbeat_has_an_age() -> None:

@@ -1,0 +1,90 @@
+"""Somebody adds partitions to topics by hand: nothing stops, no key moves, and what is written there shows."""
+
+from __future__ import annotations
+
+import json
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewPartitions
+
+from pipeline import contract, kafka
+from pipeline.settings import Settings
+from tests.e2e.postlog import postlog
+from tests.e2e.system import System, delivery, until
+from tests.unit.records import event
+
+EMAILS = [f"person-{number}@example.com" for number in range(24)]
+METRIC = "postlog_processor_records_beyond"
+
+
+async def enlarge(settings: Settings, **partitions: int) -> None:
+    """Add partitions to the topics of these roles, up to so many."""
+    topics = kafka.topics_of(settings)
+    wanted = {getattr(topics, role).name: count for role, count in partitions.items()}
+    async with kafka.admin(settings) as client:
+        await client.create_partitions({name: NewPartitions(count) for name, count in wanted.items()})
+
+        async def there() -> bool:
+            described = await client.describe_topics(list(wanted))
+            return all(len(each["partitions"]) == wanted[each["topic"]] for each in described)
+
+        await until(there, "the broker shows them")
+
+
+async def write_beyond(system: System) -> None:
+    """As somebody does who places records by what the cluster has."""
+    async with AIOKafkaProducer(**kafka.client_options(system.settings)) as producer:
+        made = event("stranger@example.com")
+        await producer.send_and_wait(
+            system.topics.events.name, contract.encode(made), key=contract.key(made), partition=12
+        )
+
+
+def where(system: System) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": system.settings.kafka_bootstrap_servers,
+        "TOPIC_PREFIX": system.settings.topic_prefix,
+    }
+
+
+async def test_added_partitions_stop_nothing_and_move_no_key(system: System) -> None:
+    ingress, processor = system.start("ingress"), system.start("processor")
+    await system.ready(ingress, processor)
+    await system.deliver(ingress, [delivery(f"a{n}", "bounced.hard", email) for n, email in enumerate(EMAILS)])
+    await enlarge(system.settings, events=13, suppressions=13, dead_letters=24, alerts=2, letter_states=2)
+    # Whoever joins makes the group share out what there is now; all that start compare the topics.
+    others = [system.start(name) for name in ("processor", "lookup", "alerter", "ingress")]
+    await system.ready(processor, *others)
+    await system.deliver(others[-1], [delivery(f"b{n}", "complained", email) for n, email in enumerate(EMAILS)])
+    await system.caught_up()
+
+    records = await system.records(system.topics.events)
+    assert len(records) == 2 * len(EMAILS)
+    assert all(record.partition == contract.partition_of(record.key, 12) for record in records)
+    assert await system.suppressed() == set(EMAILS)
+    assert max((await system.markers()).values()) == 1
+
+    await write_beyond(system)
+
+    async def counted() -> bool:
+        return {f'{{topic="{system.topics.events.name}"}}': 1.0}.items() <= (
+            await system.metric(processor, METRIC)
+        ).items()
+
+    await until(counted, "the record beyond is counted")
+    assert "records are on partitions that topics.yaml does not know" in processor.said()
+    urls = ["--processor-url", processor.url, "--ingress-url", ingress.url]
+    status = json.loads(postlog("status", "--json", *urls, env=where(system)).stdout)
+    assert status["beyond"] == [{"topic": system.topics.events.name, "records": 1}]
+    assert await system.suppressed() == set(EMAILS)
+    assert [service.stop() for service in (processor, *others, ingress)] == [0] * 6
+
+
+async def test_the_check_passes_with_added_partitions_and_names_no_other_count(system: System) -> None:
+    await enlarge(system.settings, events=13, seen=13)
+    for command in ("check", "apply"):
+        result = postlog("topics", command, "--json", env=where(system))
+        assert result.returncode == 0, result.stderr
+        found = json.loads(result.stdout)["differences"]
+        assert [(d["what"], d["cluster"], d["harmless"]) for d in found] == [("partitions", "13", True)] * 2
+        assert not any("back into" in d["cure"] for d in found)
