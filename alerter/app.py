@@ -19,12 +19,14 @@ from prometheus_client import Counter, Gauge
 
 from alerter import channels, services
 from alerter.channels import Channels
+from alerter.continuity import Continuity, KafkaLog
 from alerter.group_told import GroupTold
 from alerter.grouping import OTHER, Grouping, Policy
 from alerter.summary import Alert, Place, key_of
 from alerter.watch import LOST, Watch
 from pipeline import access, deadletter, kafka, service
 from pipeline.deadletter import DeadLetter
+from pipeline.errors import KafkaUnavailable
 from pipeline.service import Health
 from pipeline.settings import Settings
 from pipeline.topics import Topic
@@ -60,6 +62,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         to: Channels,
         clock: Callable[[], float],
         note: Callable[[GroupTold], Awaitable[None]],
+        continuity: Continuity,
     ) -> None:
         """note  writes a record of what was told"""
         self._consumer = consumer
@@ -67,9 +70,10 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._channels = to
         self._clock = clock
         self._note = note
+        self._continuity = continuity
         self._partitions = 0  # of the dead letters, as topics.yaml says
         self._assignment: frozenset[TopicPartition] = frozenset()
-        self._committed: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, tuple[int, str]] = {}  # with what tells the last letter
         self._read: dict[TopicPartition, int] = {}  # offset after the last letter, of this assignment
         self._telling: set[asyncio.Task[None]] = set()
         self._providers: set[str] = set()
@@ -90,13 +94,14 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
                 task.cancel()
 
     async def _pass(self, tasks: asyncio.TaskGroup) -> None:
+        await self._look_for_loss()
         fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
         for tp, records in fetched.items():
-            if not self._ours(tp):
-                continue
-            self._look_back(tp, records[0].offset)
-            self._read[tp] = records[-1].offset + 1
-            self._take(records)
+            if self._ours(tp) and await self._may_take(tp, records[0].offset):
+                self._look_back(tp, records[0].offset)
+                self._read[tp] = records[-1].offset + 1
+                self._continuity.read(records[-1], self._clock())
+                self._take(records)
         for alert in self._grouping.due(self._clock()):
             telling = tasks.create_task(self._tell(alert))
             self._telling.add(telling)
@@ -110,6 +115,43 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     def _ours(self, tp: TopicPartition) -> bool:
         """Not one that somebody added: nobody of us writes or lists letters there."""
         return bool(tp.partition < self._partitions)
+
+    async def _look_for_loss(self) -> None:
+        """Look at what is due. Nothing waits for it: alerts go out also while Kafka is away."""
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                for tp in self._continuity.due(self._clock()):
+                    await self._goes_on(tp)
+        except (KafkaError, KafkaUnavailable, TimeoutError) as error:
+            log.warning("cannot look at the dead letters, will try again", reason=f"{type(error).__name__}: {error}")
+
+    async def _may_take(self, tp: TopicPartition, offset: int) -> bool:
+        """Whether letters from this offset on follow those that were read; while nobody can tell they wait."""
+        if self._continuity.holds(tp, self._clock()):
+            return True
+        assignment = self._assignment
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                return await self._goes_on(tp) and assignment is self._assignment
+        except (KafkaError, KafkaUnavailable, TimeoutError) as error:
+            log.warning("letters wait until the log can be looked at", reason=f"{type(error).__name__}: {error}")
+            if assignment is self._assignment:
+                self._consumer.seek(tp, offset)
+            return False
+
+    async def _goes_on(self, tp: TopicPartition) -> bool:
+        """Whether the log still has what was read of it. If it has not, it is read from its beginning.
+
+        Raises KafkaError, KafkaUnavailable, TimeoutError if nobody can tell now.
+        """
+        problem = await self._continuity.look(tp, self._clock())
+        if problem is None:
+            return True
+        log.error(LOST, partition=tp.partition, reason=problem)
+        self._grouping.forget(tp.partition)
+        self._read.pop(tp, None)
+        await self._consumer.seek_to_beginning(tp)
+        return False
 
     def _look_back(self, tp: TopicPartition, offset: int) -> None:
         """Where reading goes back, aiokafka has begun again at the oldest letter: the log ends before that."""
@@ -156,24 +198,28 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         except (KafkaError, TimeoutError) as error:
             log.warning("offsets not committed, will try again", error=f"{type(error).__name__}: {error}")
 
-    async def _committable(self) -> dict[TopicPartition, int]:
+    async def _committable(self) -> dict[TopicPartition, tuple[int, str]]:
         assignment = self._assignment
         # The consumer's position and not the last letter's: it also steps over the markers that end transactions.
-        positions = {tp: await self._consumer.position(tp) for tp in assignment}
+        known = [tp for tp in assignment if self._continuity.knows(tp)]
+        positions = {tp: await self._consumer.position(tp) for tp in known}
         if assignment is not self._assignment:
             return {}  # A rebalance came between: these positions are past letters that nobody holds back any more.
         LAG.set(sum(max(0, (self._consumer.highwater(tp) or 0) - position) for tp, position in positions.items()))
         offsets = self._grouping.committable({tp.partition: position for tp, position in positions.items()})
-        return {tp: offsets[tp.partition] for tp in assignment if offsets[tp.partition] != self._committed.get(tp)}
+        found = {tp: (offset, self._continuity.metadata(tp)) for tp in known for offset in [offsets[tp.partition]]}
+        return {tp: place for tp, place in found.items() if place != self._committed.get(tp)}
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """aiokafka takes all partitions away at every rebalance, so everything untold will be read again."""
         self._assignment = frozenset()
+        self._continuity.begin(())
         self._read.clear()
         self._grouping.reset()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._assignment = frozenset(filter(self._ours, assigned))
+        self._continuity.begin(self._assignment)
 
     @property
     def leads(self) -> bool:
@@ -211,7 +257,8 @@ async def main(settings: Settings) -> None:
     grouping = Grouping(Policy(settings.alert_digest_seconds, settings.alert_despam_seconds))
     clock = _steady_clock()
     watch = Watch(settings, topics, to, grouping, leads=lambda: alerter.leads, clock=clock)
-    alerter = Alerter(consumer, grouping, to, clock, watch.note)
+    continuity = Continuity(KafkaLog(settings, kafka.group_of(settings, "alerter"), consumer))
+    alerter = Alerter(consumer, grouping, to, clock, watch.note, continuity)
     app = web.Application()
     service.add_health_routes(app, allowed, live=alerter.live, ready=alerter.ready)
     runner = await service.serve(app, settings.alerter_host, settings.alerter_port, service="alerter")

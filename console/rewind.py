@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from pipeline.errors import PostlogError
+from pipeline.last_read import Last
 from processor import marks
 from processor.bounds import Bounds
-from processor.marks import Last, Mark
+from processor.marks import Mark
 
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
 _MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}

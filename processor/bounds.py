@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from pipeline import masking
 from pipeline.contract import HEADER_ORIGIN, Record, explain, read_origin
 from pipeline.errors import ForeignOffset, Undecodable
+from pipeline.last_read import Offset
 
 #: How records are processed: as always, without owing calls of handlers, or not at all since they were before.
 Mode = Literal["whole", "silent", "skip"]
-Offset = Annotated[int, Meta(ge=0)]
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

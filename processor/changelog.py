@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from pipeline import peek
 from pipeline.errors import HangingTransaction, StaleStore
-from processor import dedup, peek, place
-from processor.marks import Last
+from pipeline.last_read import Last
+from processor import dedup, place
 from processor.place import Extent, Fit, Place
 from processor.store import Store, Table
 

@@ -10,7 +10,6 @@ docs/decisions/0021.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,17 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from pipeline.contract import Record
 from pipeline.errors import OffsetGap
-
-#: The first bytes of a batch: base offset, length, leader epoch.
-_HEADER = struct.Struct(">qii")
-
-
-def head_of(data: bytes) -> tuple[int, int]:
-    """Base offset and leader epoch of the first batch in an answer; (-1, -1) if there is none."""
-    if len(data) < _HEADER.size:
-        return -1, -1
-    first, _, epoch = _HEADER.unpack_from(data)
-    return first, epoch
+from pipeline.peek import head_of
 
 
 class Span(list[Record]):

@@ -9,31 +9,16 @@ See docs/decisions/0021.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from pipeline import masking
-from pipeline.contract import Record, explain
+from pipeline.contract import explain
 from pipeline.errors import ForeignOffset
+from pipeline.last_read import Last, Offset
 from processor import bounds
-from processor.bounds import Bounds, Offset
-
-
-class Last(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The record that was processed last.
-
-    at      when Kafka took it, ms
-    digest  of its key and value
-    epoch   the leader epoch it was written in, or a lower one; -1 if unknown
-    """
-
-    offset: Offset
-    at: int
-    digest: Annotated[str, Meta(max_length=64)]
-    epoch: int = -1
+from processor.bounds import Bounds
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,28 +67,6 @@ def write(mark: Mark, end: int) -> str:
     if mark.last is None and not mark.logs:
         return bounds.write(limits, end)
     return _encode(msgspec.structs.replace(mark, bounds=limits)).decode()
-
-
-def last_of(record: Record, epoch: int) -> Last:
-    """How to know a record again; epoch is the one it was written in, or lower."""
-    digest = digest_of(record.key, record.value)
-    return Last(offset=record.offset, at=record.timestamp, digest=digest, epoch=epoch)
-
-
-def digest_of(key: bytes | None, value: bytes | None) -> str:
-    """What stands for a record's key and value."""
-    digest = blake2b(digest_size=8)
-    for part in (key, value):
-        digest.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return digest.hexdigest()
-
-
-def same(last: Last, record: Record | None) -> bool:
-    """Whether that record is the one; None is no record at all."""
-    if record is None:
-        return False
-    found = last_of(record, last.epoch)
-    return found == last
 
 
 def newest(known: Last | None, found: Last | None) -> Last | None:

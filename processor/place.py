@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline import last_read
 from pipeline.contract import Record
-from processor import marks
-from processor.marks import Last
+from pipeline.last_read import Last
 
 #: Half of the time for which a tombstone is kept counts: reading what is missing takes time, too.
 TOMBSTONE_MARGIN = 2
@@ -76,7 +76,7 @@ def decode(value: bytes) -> tuple[Place, bool]:
 
 def after(records: Sequence[Record]) -> Place:
     """The place behind records that were read; not empty."""
-    return Place(records[-1].offset + 1, marks.last_of(records[-1], -1))
+    return Place(records[-1].offset + 1, last_read.last_of(records[-1], -1))
 
 
 def judge(place: Place, log: Extent, *, former: bool, now: int, tombstones_last: int | None) -> Found:
@@ -91,7 +91,7 @@ def judge(place: Place, log: Extent, *, former: bool, now: int, tombstones_last:
     if place.next < log.first:
         return Found(Fit.STALE, f"the log begins at {log.first}, and the copy has read up to {place.next}")
     aged = tombstones_last is not None and _aged(place, former, now, tombstones_last)
-    if place.last is not None and place.last.offset >= log.first and not marks.same(place.last, log.there):
+    if place.last is not None and place.last.offset >= log.first and not last_read.same(place.last, log.there):
         if log.there is not None or not aged:
             there = "nothing" if log.there is None else "another record"
             return Found(

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.contract import Record
-from processor import marks
-from processor.marks import Last
-
 
 def start_of(committed: int | None, *, first: int) -> int:
     """The offset to go on from: the committed one, or on the very first start the oldest there is."""
@@ -31,21 +27,6 @@ def contradiction(committed: int | None, *, first: int, end: int, used: bool) ->
     if committed > end:
         return f"the log ends at {end}, before the committed offset {committed}: the cluster has lost its end"
     return None
-
-
-def replaced(last: Last | None, record: Record | None, *, first: int) -> str | None:
-    """How the log contradicts what was processed last; None if it does not, or nobody can know any more.
-
-    record  what stands now where the last one stood, None if nothing does
-    first   the oldest offset on the log: what retention has removed is not missed
-    """
-    if last is None or last.offset < first or marks.same(last, record):
-        return None
-    there = "nothing" if record is None else "another record"
-    return (
-        f"{there} stands at offset {last.offset}, where the last processed record stood: "
-        "the cluster has lost the end of the log, and gives its offsets again"
-    )
 
 
 def hole(offset: int) -> str:

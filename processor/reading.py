@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import kafka, offsets
+from pipeline import kafka, last_read, offsets, peek
 from pipeline.contract import Record
 from pipeline.errors import ForeignOffset, OffsetGap, RecordsLost
+from pipeline.last_read import Last
 from pipeline.settings import Settings
 from processor import guard, kept, marks, position, source
 from processor.fetches import Span
-from processor.marks import Last, Mark
+from processor.marks import Mark
 from processor.site import Site
 
 RESTORE_FETCH_BYTES = 8 * 1024 * 1024
@@ -106,7 +107,7 @@ class Reading:
         # what is below `next` is done. It is the same if a log has lost its end and is read from its beginning.
         if last is not None and last.offset < self.next:
             for record in span:
-                if record.offset == last.offset and (problem := position.replaced(last, record, first=0)):
+                if record.offset == last.offset and (problem := last_read.replaced(last, record, first=0)):
                     await self.lost(problem)
         return [record for record in span if record.offset >= self.next and record.offset < (span.hole or span.end)]
 
@@ -116,7 +117,7 @@ class Reading:
 
     def marked(self, fresh: Sequence[Record], reached: dict[str, int]) -> Mark:
         """What stands with the offset once these are committed; of changelogs it can only tell up to now."""
-        found = marks.last_of(fresh[-1], self._epoch) if fresh else None
+        found = last_read.last_of(fresh[-1], self._epoch) if fresh else None
         return Mark(last=marks.newest(self.mark.last, found), bounds=self.mark.bounds, logs=reached)
 
     def offset(self, end: int, mark: Mark) -> OffsetAndMetadata | None:
@@ -138,6 +139,6 @@ class Reading:
     async def _verify(self, last: Last) -> None:
         """Return only if the record that was processed last still stands where it stood. Raises RecordsLost."""
         async with reader(self._site.settings) as consumer:
-            problem = await source.replaced(consumer, self.partition, last)
+            problem = await peek.replaced(consumer, self.partition, last)
         if problem:
             await self.lost(problem)

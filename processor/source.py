@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processor import peek, position
-from processor.marks import Last
+from pipeline import peek
+from pipeline.last_read import Last
+from processor import position
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +40,13 @@ async def check(
         return Log(problem, first)
     epoch = -1
     if last is not None:
-        problem, epoch = await _compare(reader, source, last, first=first)
+        problem, epoch = await peek.compare(reader, source, last, first=first)
         if problem:
             return Log(problem, first)
     there = await peek.at(reader, source, committed)
     if there and there.first is not None and there.first > committed:
         problem = position.hole(committed)
     return Log(problem, first, epoch)
-
-
-async def replaced(reader: AIOKafkaConsumer, source: TopicPartition, last: Last) -> str | None:
-    """How the log contradicts what was processed last; None if it does not."""
-    first: int = (await reader.beginning_offsets([source]))[source]
-    problem, _ = await _compare(reader, source, last, first=first)
-    return problem
-
-
-async def _compare(
-    reader: AIOKafkaConsumer, source: TopicPartition, last: Last, *, first: int
-) -> tuple[str | None, int]:
-    """How the log contradicts what was processed last, and the leader epoch of what stands there; -1 if unknown."""
-    found = await peek.at(reader, source, last.offset)
-    return position.replaced(last, found.record if found else None, first=first), found.epoch if found else -1
 
 
 async def goes_on(
@@ -79,7 +65,7 @@ async def goes_on(
     if committed is None or committed < first:
         return first
     if last is not None and last.offset >= first:
-        problem, _ = await _compare(consumer, source, last, first=first)
+        problem, _ = await peek.compare(consumer, source, last, first=first)
         if problem:
             return await _diverged(consumer, source, last, first=first, end=end)
     if committed > end:

@@ -15,12 +15,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, InvalidTxnState, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import kafka
+from pipeline import kafka, last_read
 from pipeline.errors import Fenced, StateLost
+from pipeline.last_read import Last
 from pipeline.settings import Settings
-from processor import marks
 from processor.letters import Row
-from processor.marks import Last
 from processor.place import Place
 
 #: The coordinator ends the transaction of a silent owner after this; a thawed one finds itself fenced.
@@ -154,4 +153,4 @@ async def _end(name: str, sent: list[Sent], least: int) -> Place | None:
     key, value, _ = sent[-1].row
     end = last.offset + sent[-1].size
     at = last.timestamp if last.timestamp_type == _APPEND_TIME else sent[-1].at
-    return Place(end, Last(offset=end - 1, at=at, digest=marks.digest_of(key, value)))
+    return Place(end, Last(offset=end - 1, at=at, digest=last_read.digest_of(key, value)))

@@ -14,10 +14,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pipeline import kafka
+from pipeline import kafka, peek
 from pipeline.live import records_beyond
 from pipeline.service import Health
-from processor import metrics, peek
+from processor import metrics
 from processor.former_keys import FormerKeys
 from processor.lane import Lane
 from processor.lanes import Lanes
@@ -135,7 +135,7 @@ class Watch:
                 else:
                     self._ends = {tp.partition: end for tp, end in ends.items()}
                     await self._look_for_transactions(topic)
-                    await self._look_beyond()
+            await self._look_beyond()
             if self._joined():
                 self._joined_at = time.monotonic()
             for lane in self._lanes.all:
@@ -167,8 +167,10 @@ class Watch:
         """See whether somebody writes to partitions that nobody of us reads: what is there is not applied."""
         for topic in (self._site.topics.events, self._site.topics.dead_letters):
             try:
-                found = await records_beyond(self._consumer, topic)
-            except KafkaError as error:
+                # Where nobody leads such a partition aiokafka would ask for long, and all else here waits for it.
+                async with asyncio.timeout(INTERVAL):
+                    found = await records_beyond(self._consumer, topic)
+            except (KafkaError, TimeoutError) as error:
                 log.warning(
                     "cannot see what is on partitions that somebody added", topic=topic.name, error=repr(error)
                 )

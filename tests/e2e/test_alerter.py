@@ -26,6 +26,7 @@ from pipeline import contract, deadletter, incidents, kafka
 from pipeline.errors import NoRecipient
 from pipeline.incidents import Incident
 from pipeline.settings import Settings
+from tests.broken_log import cut
 from tests.e2e.postlog import postlog
 from tests.e2e.system import running
 from tests.receiver import SECONDS, receiver
@@ -242,6 +243,34 @@ async def test_it_can_be_stopped_while_kafka_is_frozen(own_kafka: LocalKafka, tm
             assert await process.ended() == 0
         finally:
             own_kafka.process.send_signal(signal.SIGCONT)
+
+
+async def test_letters_in_the_place_of_lost_ones_are_told_though_the_log_is_as_long_as_before(
+    own_kafka: LocalKafka, tmp_path: Path
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=own_kafka.bootstrap)
+    await kafka.apply(settings)
+
+    async def letters(count: int) -> TopicPartition:
+        async with AIOKafkaProducer(**kafka.client_options(settings)) as producer:
+            return [await send(producer, settings, "hard_bounce") for _ in range(count)][-1]
+
+    tp = await letters(5)
+    async with receiver() as people:
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_despam_seconds=0.1) as process:
+            assert (await people.notification())["title"].startswith("postlog: 5 dead letters, hard_bounce")
+            async for attempt in until():
+                with attempt:
+                    assert await committed(settings, tp) == 5
+            process.popen.send_signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        own_kafka.kill()
+        assert cut(own_kafka.folder / "data", tp.topic, tp.partition, 3) == 2
+        own_kafka.start()
+        await letters(3)
+        with alerter(settings, tmp_path, alert_urls=people.url, alert_despam_seconds=0.1) as process:
+            assert (await people.notification())["title"].startswith("postlog: 5 dead letters, hard_bounce")
+            assert "has lost its end" in process.output.read_text()
 
 
 async def incident(settings: Settings, value: Incident, partitions: Iterable[int], *, over: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +15,17 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 from prometheus_client import REGISTRY
 
-from alerter import app, channels
+from alerter import app, channels, continuity
 from alerter.app import Alerter
+from alerter.continuity import Continuity
 from alerter.group_told import GroupTold
 from alerter.grouping import Grouping, Policy
 from alerter.message import Message
 from alerter.services import Service
 from alerter.watch import Watch
-from pipeline import contract, deadletter, topics
-from pipeline.errors import NoRecipient
+from pipeline import contract, deadletter, last_read, topics
+from pipeline.errors import KafkaUnavailable, NoRecipient
+from pipeline.last_read import Last
 from pipeline.settings import Settings
 
 SECONDS = 10.0
@@ -53,7 +55,9 @@ class Consumer:
 
     positions: dict[TopicPartition, int] = field(default_factory=lambda: {ONE: 0, TWO: 0})
     committed: dict[TopicPartition, int] = field(default_factory=dict)
-    commits: list[dict[TopicPartition, int]] = field(default_factory=list)
+    commits: list[dict[TopicPartition, tuple[int, str]]] = field(default_factory=list)
+    metadata: dict[TopicPartition, str] = field(default_factory=dict)
+    begun_anew: list[TopicPartition] = field(default_factory=list)
     waiting: list[Record] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -98,11 +102,38 @@ class Consumer:
     def highwater(self, tp: TopicPartition) -> int:
         return self.positions[tp]
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+    async def commit(self, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
         if self.refuse:
             raise CommitFailedError("no")
-        self.committed |= offsets
+        self.committed |= {tp: offset for tp, (offset, _) in offsets.items()}
+        self.metadata |= {tp: metadata for tp, (_, metadata) in offsets.items()}
         self.commits.append(offsets)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.positions[tp] = offset
+
+    async def seek_to_beginning(self, tp: TopicPartition) -> None:
+        self.positions[tp] = 0
+        self.begun_anew.append(tp)
+
+
+@dataclass
+class Kafka:
+    """What the alerter asks of the log: the metadata of offsets, and whether what it says was lost."""
+
+    metadata: dict[TopicPartition, str] = field(default_factory=dict)
+    lost: bool = False
+    away: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
+        return {tp: self.metadata.get(tp, "") for tp in partitions}
+
+    async def replaced(self, partition: TopicPartition, last: Last) -> str | None:
+        if self.away:
+            raise KafkaUnavailable("away")
+        self.asked.append(last.offset)
+        return "another record stands there" if self.lost else None
 
 
 class Place:
@@ -148,10 +179,12 @@ class Running:
 
 
 @asynccontextmanager
-async def running(policy: Policy = CALM, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Running]:
+async def running(
+    policy: Policy = CALM, clock: Callable[[], float] = time.monotonic, kafka: Kafka | None = None
+) -> AsyncIterator[Running]:
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     to = channels.over([Service("1", "memory", place.send)], 0.01)
-    alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted)
+    alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted, Continuity(kafka or Kafka()))
     task = asyncio.ensure_future(alerter.run(LETTERS, stop))
     try:
         yield Running(consumer, place, alerter, stop, task)
@@ -237,7 +270,7 @@ async def test_positions_of_partitions_that_were_taken_away_are_not_committed() 
         consumer.while_asked_for_positions = lambda: next(calls, nothing)()
         await found.passed()
         assert next(calls, None) is None
-        assert all(offset == 0 for offsets in consumer.commits for offset in offsets.values())
+        assert all(offset == 0 for offsets in consumer.commits for offset, _ in offsets.values())
 
 
 async def test_letters_that_are_read_again_after_a_rebalance_are_counted_once() -> None:
@@ -297,7 +330,8 @@ async def test_letters_are_told_again_where_the_log_has_lost_its_end(capsys: pyt
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     consumer.positions[ONE] = 5
     to = channels.over([Service("1", "memory", place.send)], 0.01)
-    task = asyncio.ensure_future(Alerter(consumer, rules, to, time.monotonic, note).run(LETTERS, stop))
+    alerter = Alerter(consumer, rules, to, time.monotonic, note, Continuity(Kafka()))
+    task = asyncio.ensure_future(alerter.run(LETTERS, stop))
     try:
         consumer.produce("hard_bounce")
         await place.title()
@@ -309,6 +343,77 @@ async def test_letters_are_told_again_where_the_log_has_lost_its_end(capsys: pyt
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert "has lost its end" in capsys.readouterr().out
+
+
+async def test_an_offset_is_committed_with_what_the_last_letter_was() -> None:
+    async with running() as found:
+        found.consumer.produce("hard_bounce")
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        await found.passed()
+        last = last_read.read(found.consumer.metadata[ONE])
+        assert (found.consumer.committed[ONE], last and last.offset) == (2, 1)
+        assert (found.consumer.committed[TWO], found.consumer.metadata[TWO]) == (0, "")
+
+
+async def test_a_log_that_grew_beyond_what_was_read_again_is_told_from_its_beginning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mark = Last(offset=4, at=0, digest="of a letter that is gone")
+    kafka = Kafka(metadata={ONE: last_read.write(mark)}, lost=True)
+    async with running(kafka=kafka) as found:
+        found.consumer.positions[ONE] = 5
+        await found.passed()
+        kafka.lost = False
+        assert (kafka.asked[0], found.consumer.begun_anew) == (4, [ONE])
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        await found.passed()
+        assert found.consumer.committed[ONE] == 1
+    assert "has lost its end" in capsys.readouterr().out
+
+
+async def test_it_is_noticed_while_the_alerter_runs_before_anything_of_the_new_log_is_taken() -> None:
+    now, kafka = 1000.0, Kafka()
+    async with running(clock=lambda: now, kafka=kafka) as found:
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        now += continuity.PAUSE
+        kafka.lost = True
+        found.consumer.produce("hard_bounce")
+        await found.passed()
+        assert (kafka.asked, found.consumer.begun_anew) == ([0], [ONE])
+        assert found.place.titles.empty()
+        kafka.lost = False
+        found.consumer.produce("complaint")
+        assert "complaint" in await found.place.title()
+
+
+async def test_it_is_noticed_though_no_letter_comes() -> None:
+    now, kafka = 1000.0, Kafka()
+    async with running(clock=lambda: now, kafka=kafka) as found:
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        kafka.lost = True
+        now += continuity.QUIET
+        await found.passed()
+        assert found.consumer.begun_anew == [ONE]
+
+
+async def test_letters_wait_and_nothing_is_committed_while_nobody_can_look() -> None:
+    mark = Last(offset=0, at=0, digest="of the last letter")
+    kafka = Kafka(metadata={ONE: last_read.write(mark)}, away=True)
+    async with running(kafka=kafka) as found:
+        found.consumer.positions[ONE] = 1
+        found.consumer.produce("hard_bounce")
+        await found.passed()
+        assert found.place.titles.empty()
+        assert (ONE in found.consumer.committed, found.consumer.positions[ONE]) == (False, 1)
+        kafka.away = False
+        found.consumer.produce("hard_bounce")
+        await found.place.title()
+        await found.passed()
+        assert found.consumer.committed[ONE] == 2
 
 
 async def test_a_bug_in_a_channel_ends_the_alerter() -> None:

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-from pipeline import topics
+from pipeline import last_read, peek, topics
 from pipeline.errors import OffsetGap, RecordsLost
+from pipeline.last_read import Last
 from pipeline.settings import Settings
-from processor import marks, reading, source
+from processor import reading
 from processor.fetches import Span
 from processor.guard import Guard
 from processor.hold import Hold
 from processor.lane import Lane
-from processor.marks import Last, Mark
+from processor.marks import Mark
 from processor.site import Site
 from tests.unit.records import FakeRecord
 
 SITE = Site(Settings(), topics.load(topics.default_file()), Path("unused"), "group")
 #: What the lane has processed: offsets before 10, the last record at 8, and a marker.
-NEXT, LAST = 10, marks.last_of(FakeRecord(8, b"8"), 3)
+NEXT, LAST = 10, last_read.last_of(FakeRecord(8, b"8"), 3)
 
 
 class Log:
@@ -56,7 +57,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     async def note(_: Hold, subject: str, reason: str) -> None:
         found.noted.append(f"{subject}: {reason}")
 
-    monkeypatch.setattr(source, "replaced", replaced)
+    monkeypatch.setattr(peek, "replaced", replaced)
     monkeypatch.setattr(reading, "reader", reader)
     monkeypatch.setattr(Lane, "_work", work)
     monkeypatch.setattr(Hold, "note_stop", note)

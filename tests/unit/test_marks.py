@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import last_read
 from pipeline.errors import ForeignOffset
+from pipeline.last_read import Last
 from processor import bounds, marks, position
 from processor.bounds import Bounds
-from processor.marks import Last, Mark
+from processor.marks import Mark
 from tests.unit.records import NOON, FakeRecord
 
 LIMITS = Bounds(until=10, resume=20)
-LAST = marks.last_of(FakeRecord(19, b"value"), 3)
+LAST = last_read.last_of(FakeRecord(19, b"value"), 3)
 OFFSETS = st.integers(0, 2**62)
 
 
 def test_a_record_is_known_again_by_its_place_its_time_and_its_content() -> None:
-    assert marks.same(LAST, FakeRecord(19, b"value"))
+    assert last_read.same(LAST, FakeRecord(19, b"value"))
     for other in (
         FakeRecord(18, b"value"),
         FakeRecord(19, b"value", timestamp=NOON + 1),
@@ -28,7 +30,7 @@ def test_a_record_is_known_again_by_its_place_its_time_and_its_content() -> None
         FakeRecord(19, b"mvalue", key=b"ann@example.co"),  # the same bytes in a row
         None,
     ):
-        assert not marks.same(LAST, other)
+        assert not last_read.same(LAST, other)
 
 
 @given(
@@ -62,7 +64,7 @@ def test_what_somebody_else_left_is_refused(metadata: str) -> None:
 
 
 def test_the_record_that_is_further_on_counts_while_a_replay_goes_on() -> None:
-    earlier = marks.last_of(FakeRecord(5, b""), 3)
+    earlier = last_read.last_of(FakeRecord(5, b""), 3)
     assert marks.newest(LAST, earlier) == marks.newest(earlier, LAST) == LAST
     assert marks.newest(None, LAST) == marks.newest(LAST, None) == LAST
     assert marks.newest(None, None) is None
@@ -80,9 +82,9 @@ def test_the_record_that_is_further_on_counts_while_a_replay_goes_on() -> None:
 def test_another_record_in_the_place_of_the_last_one_is_noticed(
     record: FakeRecord | None, first: int, words: str | None
 ) -> None:
-    found = position.replaced(LAST, record, first=first)
+    found = last_read.replaced(LAST, record, first=first)
     assert (found is None) if words is None else (found is not None and words in found)
-    assert position.replaced(None, record, first=first) is None
+    assert last_read.replaced(None, record, first=first) is None
 
 
 def test_a_changelog_that_ends_before_what_was_committed_is_named() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from processor import marks, place
+from pipeline import last_read
+from processor import place
 from processor.place import Extent, Fit, Found, Place
 from tests.unit.records import FakeRecord
 
@@ -18,7 +19,7 @@ def record(offset: int, value: bytes = b"v", *, age: int = 0) -> FakeRecord:
 
 def at(following: int, last: int, *, age: int = 0) -> Place:
     """A copy that read a record at `last` and, behind it, the end of its transaction."""
-    return Place(following, marks.last_of(record(last, age=age), -1))
+    return Place(following, last_read.last_of(record(last, age=age), -1))
 
 
 def judged(kept: Place, log: Extent, *, former: bool = False, compacted: bool = True) -> Fit:

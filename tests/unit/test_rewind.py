@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from console import rewind
 from console.rewind import Move, Partition
 from pipeline.errors import PostlogError
+from pipeline.last_read import Last
 from processor import marks
 from processor.bounds import Bounds
-from processor.marks import Last, Mark
+from processor.marks import Mark
 
 NOW = 1_769_860_800_000  # 2026-01-31T12:00:00Z
 HOUR = 3_600_000

@@ -5,6 +5,7 @@ A shell over one aiokafka consumer, whose own reading it does not touch.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,25 @@ from aiokafka.errors import KafkaError, LeaderNotAvailableError, OffsetOutOfRang
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from pipeline import last_read
 from pipeline.contract import Record
-from processor.fetches import head_of
+from pipeline.last_read import Last
 
 _READ_UNCOMMITTED = 0
 #: A broker gives at least one batch, whatever its size.
 _FEW_BYTES = 1
 #: How long to ask for an answer while the partition has no leader, in seconds.
 PATIENCE = 30.0
+#: The first bytes of a batch: base offset, length, leader epoch.
+_HEADER = struct.Struct(">qii")
+
+
+def head_of(data: bytes) -> tuple[int, int]:
+    """Base offset and leader epoch of the first batch in an answer; (-1, -1) if there is none."""
+    if len(data) < _HEADER.size:
+        return -1, -1
+    first, _, epoch = _HEADER.unpack_from(data)
+    return first, epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,24 @@ async def at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int)
         with attempt:
             return await _ask(consumer._client, partition, offset)
     raise AssertionError("a retry ends with an answer or an error")
+
+
+async def compare(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, last: Last, *, first: int
+) -> tuple[str | None, int]:
+    """How the log from `first` on contradicts what was read last, and the leader epoch of what stands there, or -1.
+
+    Raises KafkaError if nobody can tell.
+    """
+    found = await at(consumer, partition, last.offset)
+    return last_read.replaced(last, found.record if found else None, first=first), found.epoch if found else -1
+
+
+async def replaced(consumer: AIOKafkaConsumer, partition: TopicPartition, last: Last) -> str | None:
+    """How the log contradicts what was read last; None if it does not. Raises KafkaError if nobody can tell."""
+    first: int = (await consumer.beginning_offsets([partition]))[partition]
+    problem, _ = await compare(consumer, partition, last, first=first)
+    return problem
 
 
 def _may_pass(error: Exception) -> bool:
