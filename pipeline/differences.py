@@ -89,7 +89,8 @@ def _groups(topics: Topics) -> list[list[Topic]]:
 def _counts(group: Sequence[Topic], live: Mapping[str, Live]) -> Iterator[Difference]:
     there = {topic.name: live[topic.name] for topic in group if topic.name in live}
     counts = {found.partitions for found in there.values()}
-    agreed = counts.pop() if len(counts) == 1 else None
+    # One that is missing agrees with nothing: what is there may have been made by a client that asked for it.
+    agreed = counts.pop() if len(counts) == 1 and len(there) == len(group) else None
     written = sorted({number for found in there.values() for number in found.written})
     for topic in group:
         found = there.get(topic.name)
@@ -132,8 +133,8 @@ def _raised(topic: Topic, agreed: int | None) -> str:
     if agreed is not None:
         return f"{moved}. Put {agreed} back into topics.yaml; {_GROW}"
     return (
-        f"{moved}. Topics that belong together have different numbers of partitions. If topics.yaml was changed, "
-        f"put back what it said when the state was written; {_GROW}. If not, the topic was made anew with too few: "
+        f"{moved}. Topics that belong together do not agree on a number. If topics.yaml was changed, put back what "
+        f"it said when the state was written; {_GROW}. If it was not, the topic was made with too few: "
         f"kafka-topics.sh --alter --topic {topic.name} --partitions {topic.partitions}"
     )
 

@@ -50,6 +50,8 @@ async def records_beyond(consumer: AIOKafkaConsumer, topic: Topic) -> int:
 
     Raises KafkaError.
     """
+    # A consumer that reads nothing of a topic knows nothing of it, unless it is told to.
+    await consumer._client._wait_on_metadata(topic.name)
     there = consumer.partitions_for_topic(topic.name) or ()
     beyond = [TopicPartition(topic.name, number) for number in there if number >= topic.partitions]
     if not beyond:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from aiokafka import TopicPartition
 
-from pipeline import incidents
+from pipeline import contract, incidents
 from pipeline.contract import Record
 from pipeline.errors import LaneClosed, TooManyRejections
 from processor import bounds, calls, fetches, guard, metrics, position, reading
@@ -29,6 +29,10 @@ from processor.site import Site
 
 log = structlog.get_logger(__name__)
 
+MISPLACED = (
+    "the key of a record belongs to another partition: somebody else writes to the events, and places keys by "
+    'another rule than postlog; docs/operations.md, "partitions that somebody added", says more'
+)
 #: Calls that a lane may owe before its partition is left alone: a slow handler must not fill the memory.
 MOST_OWED = 10_000
 #: How long calls under way may take when the lane is given up, in seconds; then the next owner makes them again.
@@ -53,6 +57,7 @@ class Lane:
         self._guard = guard
         self._wanted = calls.wanted(site.handlers)
         self._call_ended = call_ended
+        self._told_misplaced = False
         self._calling: Calling | None = None
         self._hold = Hold(site, number)
         self._reading = Reading(site, number, self._hold.note_stop)
@@ -140,6 +145,7 @@ class Lane:
         calling.settle(settled)
         for row in owed:
             calling.add(row)
+        self._look_at_place(fresh)
         metrics.count(self.number, len(fresh), changes)
         metrics.count_unknown(self._guard.unknown.counted(changes.unknown))
         metrics.count_calls(self.number, settled, calling.owed)
@@ -157,6 +163,16 @@ class Lane:
         if fresh and (reason := self._guard.rejections.add(len(fresh), len(changes.rejected))):
             await self._hold.note_stop(guard.REJECTIONS, reason)
             raise TooManyRejections(_rejections(self._reading.partition, self.next, reason, changes))
+
+    def _look_at_place(self, fresh: Sequence[Record]) -> None:
+        """See whether the first record is where its key belongs; to hash every key would cost too much."""
+        if not fresh or fresh[0].key is None:
+            return
+        if contract.partition_of(fresh[0].key, self._site.topics.events.partitions) != self.number:
+            metrics.MISPLACED.inc()
+            if not self._told_misplaced:
+                self._told_misplaced = True
+                log.warning(MISPLACED, partition=self.number, offset=fresh[0].offset)
 
     def _decide(self, fresh: Sequence[Record], mode: Mode, end: int) -> Changes:
         if not fresh or mode == "skip":

@@ -41,6 +41,10 @@ FORMER_KEYS = Gauge(
 STANDBY_LAG = Gauge(
     "postlog_processor_standby_lag", "records that the copy of another process' lane is behind", ["partition"]
 )
+MISPLACED = Counter(
+    "postlog_processor_misplaced",
+    "records whose key belongs to another partition, among the first ones of each transaction",
+)
 BEYOND = Gauge(
     "postlog_processor_records_beyond",
     "records on partitions that topics.yaml does not know, which nobody reads",

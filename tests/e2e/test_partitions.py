@@ -9,12 +9,14 @@ from aiokafka.admin import NewPartitions
 
 from pipeline import contract, kafka
 from pipeline.settings import Settings
+from pipeline.topics import Topic
 from tests.e2e.postlog import postlog
 from tests.e2e.system import System, delivery, until
 from tests.unit.records import event
 
 EMAILS = [f"person-{number}@example.com" for number in range(24)]
 METRIC = "postlog_processor_records_beyond"
+MISPLACED = "postlog_processor_misplaced_total"
 
 
 async def enlarge(settings: Settings, **partitions: int) -> None:
@@ -31,13 +33,12 @@ async def enlarge(settings: Settings, **partitions: int) -> None:
         await until(there, "the broker shows them")
 
 
-async def write_beyond(system: System) -> None:
+async def write(system: System, topic: Topic, email: str, partition: int) -> None:
     """As somebody does who places records by what the cluster has."""
     async with AIOKafkaProducer(**kafka.client_options(system.settings)) as producer:
-        made = event("stranger@example.com")
-        await producer.send_and_wait(
-            system.topics.events.name, contract.encode(made), key=contract.key(made), partition=12
-        )
+        made = event(email)
+        key, value = contract.key(made), contract.encode(made)
+        await producer.send_and_wait(topic.name, value, key=key, partition=partition)
 
 
 def where(system: System) -> dict[str, str]:
@@ -64,20 +65,37 @@ async def test_added_partitions_stop_nothing_and_move_no_key(system: System) -> 
     assert await system.suppressed() == set(EMAILS)
     assert max((await system.markers()).values()) == 1
 
-    await write_beyond(system)
+    await write(system, system.topics.events, "stranger@example.com", 12)
+    await write(system, system.topics.dead_letters, "stranger@example.com", 20)
+    names = [system.topics.events.name, system.topics.dead_letters.name]
 
     async def counted() -> bool:
-        return {f'{{topic="{system.topics.events.name}"}}': 1.0}.items() <= (
-            await system.metric(processor, METRIC)
-        ).items()
+        return {f'{{topic="{name}"}}': 1.0 for name in names} == await system.metric(processor, METRIC)
 
-    await until(counted, "the record beyond is counted")
-    assert "records are on partitions that topics.yaml does not know" in processor.said()
+    await until(counted, "the records beyond are counted")
+    assert processor.said().count("records are on partitions that topics.yaml does not know") == 2
     urls = ["--processor-url", processor.url, "--ingress-url", ingress.url]
     status = json.loads(postlog("status", "--json", *urls, env=where(system)).stdout)
-    assert status["beyond"] == [{"topic": system.topics.events.name, "records": 1}]
+    assert status["beyond"] == [{"topic": name, "records": 1} for name in names]
     assert await system.suppressed() == set(EMAILS)
     assert [service.stop() for service in (processor, *others, ingress)] == [0] * 6
+
+
+async def test_a_record_that_is_not_where_its_key_belongs_is_noticed(system: System) -> None:
+    processor = system.start("processor")
+    await system.ready(processor)
+    right = contract.partition_of(b"stranger@example.com", 12)
+    await write(system, system.topics.events, "stranger@example.com", right)
+    await system.caught_up()
+    assert (await system.metric(processor, MISPLACED))[""] == 0
+    await write(system, system.topics.events, "stranger@example.com", (right + 1) % 12)
+    await system.caught_up()
+
+    async def counted() -> bool:
+        return (await system.metric(processor, MISPLACED))[""] == 1
+
+    await until(counted, "it is counted")
+    assert "the key of a record belongs to another partition" in processor.said()
 
 
 async def test_the_check_passes_with_added_partitions_and_names_no_other_count(system: System) -> None:

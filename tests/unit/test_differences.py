@@ -185,6 +185,13 @@ def test_a_topic_that_was_made_anew_with_too_few_is_enlarged_and_not_put_back(ro
     assert f"--topic {found.topic} --partitions 12" in found.cure
 
 
+def test_a_topic_that_a_client_has_made_alone_says_nothing_about_the_count() -> None:
+    found = differences(topics.load(FILE), {"email-events": counted(events=1)["email-events"]})
+    [difference] = [each for each in found if not each.missing]
+    assert (difference.topic, difference.harmless, puts_back(difference)) == ("email-events", False, False)
+    assert "--topic email-events --partitions 12" in difference.cure
+
+
 def test_a_state_of_our_own_beyond_a_topic_of_one_partition_is_refused() -> None:
     wanted = topics.load(FILE)
     name = wanted.letter_states.name
