@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline import kafka
 from pipeline.errors import KafkaUnavailable
+from pipeline.service import REFUSED
 from pipeline.settings import Settings
 from tests import broken_log, clock
 from tests.chaos import strangers
@@ -55,6 +56,7 @@ class Nemesis:
     ) -> None:
         self.happened: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()  # services that ended by themselves
+        self.refused: list[str] = []  # those of them that asked for a person, and with which words
         self._notes: list[tuple[float, str]] = []
         self._cluster = cluster
         self._services = services
@@ -85,6 +87,8 @@ class Nemesis:
                 if name not in self._held and (code := service.process.poll()) is not None:
                     self.ended[name] += 1
                     self._note(f"{name} ended with {code}")
+                    if code == REFUSED:
+                        self.refused.append(f"{name}: {' '.join(service.said().splitlines()[-1:])[:300]}")
                     await asyncio.sleep(RESTART_AFTER)
                     service.restart()
             await asyncio.sleep(LOOK)
@@ -97,7 +101,7 @@ class Nemesis:
             if not node.runs:
                 node.start()
         for name, service in self._services.items():
-            self.clock(name, 0.0)
+            clock.step(self._clocks / name, 0.0)
             service.send(signal.SIGCONT)
         self._held.clear()
         await self._cluster.whole()
@@ -107,10 +111,6 @@ class Nemesis:
         self.happened["broker_gone"] += 1
         self._cluster.nodes[number - 1].kill()
         self._note(f"broker {number} is gone for good")
-
-    def clock(self, name: str, seconds: float) -> None:
-        """Step the time of day of a service to so many seconds from the real one."""
-        clock.step(self._clocks / name, seconds)
 
     async def _follow(self, track: list[Fault], seconds: float) -> None:
         """Faults that come one after the other; one that comes late makes those after it late."""
@@ -205,12 +205,14 @@ class Nemesis:
         return room_again
 
     async def _clock_ahead(self, name: str) -> Callable[[], None]:
-        self.clock(name, STEP)
-        return lambda: self.clock(name, 0.0)
+        return self._stepped(name, STEP)
 
     async def _clock_behind(self, name: str) -> Callable[[], None]:
-        self.clock(name, -STEP)
-        return lambda: self.clock(name, 0.0)
+        return self._stepped(name, -STEP)
+
+    def _stepped(self, name: str, seconds: float) -> Callable[[], None]:
+        clock.step(self._clocks / name, seconds)
+        return lambda: clock.step(self._clocks / name, 0.0)
 
     async def _slow_bodies(self, name: str) -> Callable[[], None]:
         return strangers.slow_bodies(self._services[name].url)

@@ -62,6 +62,7 @@ class Report:
     """What a run did and found.
 
     happened   faults by kind; ended, services that ended by themselves and were started again
+    refused    those that said with their exit code that a person must mend something: no fault here asks for one
     stall      longest time without any 200, in seconds
     meanwhile  the faults in that time and just before it
     settled    seconds from the last fault until all was done
@@ -75,6 +76,7 @@ class Report:
     build: str
     happened: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
     posts: int = 0
     answers: dict[str, int] = field(default_factory=dict)
     stall: float = 0.0
@@ -88,7 +90,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return self.verdict.kept and not self.leaked and not self.stuck
+        return self.verdict.kept and not self.refused and not self.leaked and not self.stuck
 
     def lines(self) -> list[str]:
         """For people."""
@@ -103,6 +105,7 @@ class Report:
             f"calls made more than once: {self.verdict.twice}",
             *([f"STUCK  {self.stuck}", *self.words] if self.stuck else []),
             *[f"WRONG  {line}" for line in self.verdict.lines()],
+            *[f"REFUSED {line}" for line in self.refused],
             *[f"LEAKED {line}" for line in self.leaked],
             "passed" if self.passed else "FAILED",
         ]
@@ -174,6 +177,7 @@ async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _sum_up(report: Report, nemesis: Nemesis, senders: Senders) -> None:
     """What was done to the services, and what the senders saw of it."""
     report.happened, report.ended, report.log = dict(nemesis.happened), dict(nemesis.ended), nemesis.log()
+    report.refused = nemesis.refused
     report.posts, report.answers = senders.posts, senders.answers
     began, ended = senders.longest_gap
     report.stall, report.meanwhile = ended - began, nemesis.log(began - BEFORE, ended)
