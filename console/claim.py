@@ -36,7 +36,7 @@ def claim(folder: Folder) -> None:
         _mark(folder)
     except OSError as error:
         raise private.unusable(folder.path, OPTION, error) from None
-    for part in (folder.path / "logs", folder.path / "state", folder.kafka):
+    for part in (folder.path / "logs", folder.path / "state"):
         private.folder(part, OPTION)
 
 

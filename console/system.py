@@ -22,7 +22,7 @@ from console.plan import Process
 from console.running import Folder
 from console.stack import Stack
 from console.view import View, progress, view
-from pipeline import secrets
+from pipeline import private, secrets
 from pipeline.errors import BrokerStartFailed, ConfigError, TopicsMismatch
 from pipeline.settings import Settings
 
@@ -125,7 +125,7 @@ class System:
         port = self.wish.kafka_port
         if port is None:
             return self.wish.settings.kafka_bootstrap_servers
-        self.kafka = LocalKafka(self.wish.folder.kafka, port=port)
+        self.kafka = LocalKafka(private.folder(self.wish.folder.kafka, running.OPTION), port=port)
         with progress(self.console) as told:
             try:
                 self.kafka.start(told)

@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_made_is_refused(name: str, tmp_path: Path) -> N
         pass
 
 
-@pytest.mark.parametrize("name", ["logs", "state", "kafka", "tmp"])
+@pytest.mark.parametrize("name", ["logs", "state", "tmp"])
 def test_a_file_where_a_folder_of_ours_belongs_is_refused(name: str, folder: Folder) -> None:
     claim.claim(folder)
     path = folder.path / name
