@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter, Gauge
 
-from alerter import channels, services
+from alerter import channels, group, services
 from alerter.channels import Channels
 from alerter.continuity import Continuity, KafkaLog
 from alerter.group_told import GroupTold
@@ -63,8 +63,9 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         clock: Callable[[], float],
         note: Callable[[GroupTold], Awaitable[None]],
         continuity: Continuity,
+        name: str = "",
     ) -> None:
-        """note  writes a record of what was told"""
+        """note writes a record of what was told; name is that of the consumer's group, for errors."""
         self._consumer = consumer
         self._grouping = grouping
         self._channels = to
@@ -72,9 +73,11 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._note = note
         self._continuity = continuity
         self._partitions = 0  # of the dead letters, as topics.yaml says
+        self._group = name
         self._assignment: frozenset[TopicPartition] = frozenset()
         self._committed: dict[TopicPartition, tuple[int, str]] = {}  # with what tells the last letter
         self._read: dict[TopicPartition, int] = {}  # offset after the last letter, of this assignment
+        self._again = False
         self._telling: set[asyncio.Task[None]] = set()
         self._providers: set[str] = set()
         self._last_pass = clock()
@@ -93,9 +96,22 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
             for task in (*sending, *self._telling):
                 task.cancel()
 
+    def begin_again(self) -> None:
+        """The topic was made anew: read it from its beginning, whatever was read or committed."""
+        self._again = True
+
     async def _pass(self, tasks: asyncio.TaskGroup) -> None:
+        if self._again and self._assignment:
+            self._again = False
+            self._read.clear()
+            self._committed.clear()
+            self._continuity.begin(self._assignment)
+            await self._consumer.seek_to_beginning(*self._assignment)
         await self._look_for_loss()
-        fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
+        except KafkaError as error:
+            raise group.refusal(error, self._group) or error from error
         for tp, records in fetched.items():
             if self._ours(tp) and await self._may_take(tp, records[0].offset):
                 self._look_back(tp, records[0].offset)
@@ -246,19 +262,21 @@ async def main(settings: Settings) -> None:
     if topics is None or cluster is None:
         return
     to = channels.from_settings(settings, f"{cluster}/{topics.alerts.name}")
-    consumer = AIOKafkaConsumer(
-        **kafka.client_options(settings),
-        group_id=kafka.group_of(settings, "alerter"),
-        # The processor writes dead letters in transactions, and one of an aborted transaction comes again.
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
+    name = kafka.group_of(settings, "alerter")
+    consumer = group.consumer(settings, name)
     grouping = Grouping(Policy(settings.alert_digest_seconds, settings.alert_despam_seconds))
     clock = _steady_clock()
-    watch = Watch(settings, topics, to, grouping, leads=lambda: alerter.leads, clock=clock)
-    continuity = Continuity(KafkaLog(settings, kafka.group_of(settings, "alerter"), consumer))
-    alerter = Alerter(consumer, grouping, to, clock, watch.note, continuity)
+    watch = Watch(
+        settings,
+        topics,
+        to,
+        grouping,
+        leads=lambda: alerter.leads,
+        begin_again=lambda: alerter.begin_again(),
+        clock=clock,
+    )
+    continuity = Continuity(KafkaLog(settings, name, consumer))
+    alerter = Alerter(consumer, grouping, to, clock, watch.note, continuity, name)
     app = web.Application()
     service.add_health_routes(app, allowed, live=alerter.live, ready=alerter.ready)
     runner = await service.serve(app, settings.alerter_host, settings.alerter_port, service="alerter")

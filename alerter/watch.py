@@ -8,7 +8,7 @@ compacted. Of several alerters the one that leads tells; the others follow what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -23,8 +23,8 @@ from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
 from alerter.recoveries import Recoveries, Recovery
 from alerter.summary import Alert
-from pipeline import contract, deadletter, kafka, letters, security
-from pipeline.errors import Undecodable
+from pipeline import contract, deadletter, kafka, letters, security, topic_ids
+from pipeline.errors import RecordsLost, Undecodable
 from pipeline.letters import Place
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -37,11 +37,16 @@ PASS_SECONDS = 0.5
 WRITE_SECONDS = 5.0
 #: Seconds between two looks at all dead letters.
 LOOK_SECONDS = 2.0
+#: How long Kafka may take to tell which topics those are.
+ASK_SECONDS = 1.0
 #: What the ledger finds.
 KINDS = ("letters_flood", "letters_waiting")
 
 #: A power cut with one replica, an unclean election, a restored disk.
 LOST = "the log of the dead letters has lost its end; people are told again of what is on it"
+
+#: Letters that were open are gone, and what was told says nothing of those that get their offsets.
+REMADE = "the topic of the dead letters was deleted and made anew: letters that nobody had dealt with are lost"
 
 INCIDENTS = Gauge(
     "postlog_alerter_incidents", "Incidents that last: open circuits, processors that stopped themselves"
@@ -63,16 +68,21 @@ class Watch:
         *,
         leads: Callable[[], bool],
         clock: Callable[[], float],
+        begin_again: Callable[[], None] = lambda: None,
     ) -> None:
+        """begin_again  is called when the dead letters are another topic"""
         self._settings = settings
         self._topics = topics
         self._channels = to
         self._leads = leads
+        self._begin_again = begin_again
         self._clock = clock
         self._board = Board(settings.alert_despam_seconds)
         self.caught_up = asyncio.Event()
         self._recovered: list[Recovery] = []
         self._look_at = 0.0
+        self._ids: dict[str, str] = {}  # of the topics as they were read
+        self._ids_at = 0.0
         self._ledger = Ledger(_limits(settings, topics))
         self._recoveries = Recoveries(settings.alert_digest_seconds)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
@@ -98,7 +108,9 @@ class Watch:
     async def run(self) -> None:
         """Work until cancelled. Raises KafkaError if Kafka refuses for good."""
         options = kafka.client_options(self._settings)
-        consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            **options, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         try:
             await consumer.start()
             await self._producer.start()
@@ -122,6 +134,7 @@ class Watch:
         ends = await consumer.end_offsets(places)
         async with asyncio.TaskGroup() as tasks:
             while True:
+                await self._look_at_topics(consumer, places)
                 await self._read(consumer)
                 if ends and not [place for place, end in ends.items() if await consumer.position(place) < end]:
                     self._compare(ends)
@@ -131,6 +144,30 @@ class Watch:
                     self._look()
                 if self.caught_up.is_set() and self._leads():
                     self._tell_what_is_due(tasks)
+
+    async def _look_at_topics(self, consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
+        """See whether these are the topics that we began with. Raises RecordsLost if only a new start helps."""
+        if self._clock() < self._ids_at:
+            return
+        self._ids_at = self._clock() + LOOK_SECONDS
+        try:
+            # Bounded: people are told also while Kafka does not answer.
+            async with asyncio.timeout(ASK_SECONDS):
+                ids = await topic_ids.of(consumer._client, {place.topic for place in places})
+        except (KafkaError, TimeoutError) as error:
+            log.debug("cannot see the topics", error=repr(error))
+            return
+        for name in topic_ids.remade(self._ids, ids):
+            if name != self._topics.dead_letters.name:
+                raise RecordsLost(f"{name} was deleted and made anew: starting again, to read it from its beginning")
+            log.error(REMADE, topic=name)
+            for number in range(self._topics.dead_letters.partitions):
+                self._grouping.forget(number)
+            self._ledger = Ledger(_limits(self._settings, self._topics))
+            again = (name, self._topics.letter_states.name)
+            await consumer.seek_to_beginning(*[place for place in places if place.topic in again])
+            self._begin_again()
+        self._ids |= ids
 
     def _compare(self, ends: Mapping[TopicPartition, int]) -> None:
         """Forget what was told of letters that are not on the log any more, before another gets their offset."""

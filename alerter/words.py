@@ -35,8 +35,8 @@ WORDS: Mapping[Kind, Words] = {
     "processor_stopped": Words(
         "a processor stopped itself ({})",
         "processors work again ({})",
-        "Nothing is lost, and nothing more is processed until somebody looks. What to do: the last line of the "
-        "processor's log says what it needs; docs/operations.md has each case under `A processor stops`.",
+        "Nothing more is processed until somebody looks; what is on the log stays there. What to do: the last line "
+        "of the processor's log says what it needs; docs/operations.md has each case under `A processor stops`.",
     ),
     "unknown_type": Words(
         "events of a type that nobody knows ({})",

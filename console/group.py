@@ -17,7 +17,7 @@ from aiokafka.errors import CommitFailedError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from console.rewind import Partition
-from pipeline import kafka, offsets
+from pipeline import kafka, offsets, topic_ids
 from pipeline.errors import ForeignOffset, PostlogError
 from pipeline.settings import Settings
 from processor import marks, source
@@ -75,6 +75,7 @@ class Group:
                 committed=committed[tp].offset if committed[tp].offset >= 0 else None,
                 bounds=noted[tp].bounds,
                 last=noted[tp].last,
+                topic=noted[tp].topic,
             )
             for tp in self._partitions
         ]
@@ -82,11 +83,18 @@ class Group:
     async def lost(self, partitions: Collection[Partition]) -> dict[int, int]:
         """By partition whose log contradicts its offset, the first offset on it that is not processed yet."""
         found = {}
+        ids = await topic_ids.of(self._admin._client, [self.topic])
         for partition in partitions:
             tp = TopicPartition(self.topic, partition.number)
             first, end = partition.beginning, partition.end
             offset = await source.goes_on(
-                self._consumer, tp, partition.committed, partition.last, first=first, end=end
+                self._consumer,
+                tp,
+                partition.committed,
+                partition.last,
+                first=first,
+                end=end,
+                remade=topic_ids.another(partition.topic, ids.get(self.topic, "")),
             )
             if offset is not None:
                 found[partition.number] = offset

@@ -29,6 +29,7 @@ class Partition:
 
     bounds  of a replay that is not over
     last    the record that was processed last, if that is known
+    topic   id of the topic that the offset is of, if that is known
     """
 
     number: int
@@ -37,6 +38,7 @@ class Partition:
     committed: int | None
     bounds: Bounds | None = None
     last: Last | None = None
+    topic: str = ""
 
     @property
     def processed(self) -> int:
@@ -91,7 +93,7 @@ def _bounded(move: Move, p: Partition, until: Mapping[int, int | None] | None, *
         return _stay(p)
     limits = Bounds(start=move.new, until=end, resume=p.processed, handlers=handlers)
     # What was processed last stays known: what comes after it when this is over must be new.
-    noted = marks.write(Mark(bounds=limits, last=p.last), move.new)
+    noted = marks.write(Mark(topic=p.topic, bounds=limits, last=p.last), move.new)
     metadata = noted if end < p.processed or not handlers else move.metadata
     return msgspec.structs.replace(move, again=end - move.new, passed=p.processed - end, metadata=metadata)
 
@@ -169,9 +171,13 @@ def after_loss(partitions: Sequence[Partition], found: Mapping[int, int]) -> lis
         msgspec.structs.replace(_move(p, found[p.number], gone=0), again=0, written=True, metadata="")
         if p.number in found
         # How far changelogs went is forgotten: one that has lost its end is accepted as it is.
-        else _stay(p, written=True, metadata=marks.write(Mark(bounds=p.bounds, last=p.last), p.committed or 0))
+        else _stay(p, written=True, metadata=_without_logs(p))
         for p in partitions
     ]
+
+
+def _without_logs(p: Partition) -> str:
+    return marks.write(Mark(topic=p.topic, bounds=p.bounds, last=p.last), p.committed or 0)
 
 
 def offsets(moves: Sequence[Move]) -> dict[int, tuple[int, int]]:

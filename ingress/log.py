@@ -21,7 +21,7 @@ from ingress.batches import COPIES, Batches, weight
 from ingress.drain import drain
 from ingress.spool import Spool
 from ingress.spooling import Limits
-from pipeline import kafka
+from pipeline import kafka, topic_ids
 from pipeline.errors import KafkaUnavailable, PostlogError
 from pipeline.settings import Settings
 from pipeline.topics import Topics
@@ -193,6 +193,8 @@ class Log:
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             max_request_size=kafka.LARGEST_REQUEST,
+            # Who sends nothing must notice, too, that a topic is there again: it is not ready meanwhile.
+            metadata_max_age_ms=topic_ids.LOOK_MS,
         )
 
     def _failure(self, error: BaseException) -> KafkaUnavailable:

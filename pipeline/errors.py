@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
+
+Kind = TypeVar("Kind", bound=BaseException)
 
 
 class PostlogError(Exception):
@@ -131,3 +134,12 @@ class LanesFailed(PostlogError):
 
 class BrokerStartFailed(PostlogError):
     """No way to a Kafka broker is open; the message names all three and what stopped each."""
+
+
+def among(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """The first error of a kind where several tasks failed together; the error itself if it is one."""
+    if isinstance(error, kind):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, (among(each, kind) for each in error.exceptions)), None)
+    return None

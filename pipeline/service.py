@@ -27,7 +27,7 @@ from prometheus_client import multiprocess, values
 from pipeline import listening, logs, masking, output, private, security
 from pipeline import settings as environment
 from pipeline.access import Access
-from pipeline.errors import ConfigError, PostlogError
+from pipeline.errors import ConfigError, PostlogError, among
 from pipeline.settings import Settings
 
 # A creation time beside every counter helps nobody here and doubles the page.
@@ -184,17 +184,17 @@ def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[
         logs.configure(settings, service)
         _keep_metrics(settings)
         start(settings)
-    except ConfigError as error:
-        log.error("refused to start", service=service, error=str(error))
-        return REFUSED
     except KeyboardInterrupt:
         return 0
     except Exception as error:
+        if refused := among(error, ConfigError):
+            log.error("refused to start", service=service, error=str(refused))
+            return REFUSED
         if denied := security.denied(error):
             log.error("refused by Kafka", service=service, error=str(denied))
             return REFUSED
-        if isinstance(error, PostlogError):
-            log.error("stopped", service=service, error=f"{type(error).__name__}: {error}")
+        if known := among(error, PostlogError):
+            log.error("stopped", service=service, error=f"{type(known).__name__}: {known}")
         else:
             log.exception("stopped by a bug", service=service)
         return FAILED

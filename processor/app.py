@@ -16,13 +16,13 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
-from pipeline import access, kafka, private, security, service, tombstones
+from pipeline import access, kafka, private, security, service, tombstones, topic_ids
 from pipeline.errors import LanesFailed
 from pipeline.settings import Settings
 from pipeline.topics import Topic, Topics
 from processor import plugins
 from processor.lanes import Lanes
-from processor.site import Site
+from processor.site import Site, needed
 from processor.transport import BatchApp, LaneAssignor, Untouched, credentials
 from processor.watch import Watch
 
@@ -51,11 +51,19 @@ async def main(settings: Settings) -> None:
     found = await service.unless_stopped(stop, _look_around(settings))
     if found is None:
         return
-    topics, cluster, kept_for = found
+    topics, cluster, kept_for, ids = found
     group = kafka.group_of(settings, "processor")
     folder = private.folder(state / cluster / group, "STATE_DIR")
     private.narrow(state / cluster)
-    site = Site(settings=settings, topics=topics, folder=folder, group=group, handlers=handlers, tombstones=kept_for)
+    site = Site(
+        settings=settings,
+        topics=topics,
+        folder=folder,
+        group=group,
+        handlers=handlers,
+        tombstones=kept_for,
+        topic_ids=ids,
+    )
     lanes = Lanes(site)
     service.collect_seldom(GC_OBJECTS)
     app = build(site, lanes)
@@ -69,10 +77,11 @@ async def main(settings: Settings) -> None:
             await runner.cleanup()
 
 
-async def _look_around(settings: Settings) -> tuple[Topics, str, dict[str, int]]:
+async def _look_around(settings: Settings) -> tuple[Topics, str, dict[str, int], dict[str, str]]:
     topics = await kafka.require_topics(settings)
     await kafka.require_group(settings, "processor")
-    return topics, await kafka.cluster_id(settings), await tombstones.last(settings, topics)
+    ids = await topic_ids.ask(settings, needed(topics))
+    return topics, await kafka.cluster_id(settings), await tombstones.last(settings, topics), ids
 
 
 def build(site: Site, lanes: Lanes) -> BatchApp:
@@ -91,6 +100,7 @@ def build(site: Site, lanes: Lanes) -> BatchApp:
         broker_max_poll_records=POLL_RECORDS,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=topic_ids.LOOK_MS,
         # Who keeps a copy of a lane's state gets the lane before others do.
         table_standby_replicas=settings.processor_standby_lanes,
         stream_wait_empty=False,  # the default waits without limit at every rebalance

@@ -88,7 +88,9 @@ class Lane:
             committed = await self._reading.committed()
             restored = await self._hold.restore(reader, self.moved)
             store = self._hold.store
-            await self._reading.start(reader, committed, self._hold.reached(), used=not store.empty())
+            made_of = None if store.empty() else store.source()
+            await self._reading.start(reader, committed, self._hold.reached(), made_of)
+            store.note_source(self._site.source_id)
         self._calling = Calling(self._site.handlers, self._guard.circuits, store, self._call_ended)
         self._calling.load()
         self._take_up_incidents()

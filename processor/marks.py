@@ -9,9 +9,10 @@ See docs/decisions/0021.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from pipeline import masking
 from pipeline.contract import explain
@@ -24,12 +25,14 @@ from processor.bounds import Bounds
 class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The metadata of an offset.
 
+    topic   id of the topic that the offset is of; empty where nothing is known of it
     last    None where nothing is known of it: an offset that was moved, or written by a former release
     bounds  of a replay that is not over
     logs    by table, how far its changelog went before the last transaction
     """
 
     v: Literal[2] = 2
+    topic: Annotated[str, Meta(max_length=64)] = ""
     last: Last | None = None
     bounds: Bounds | None = None
     logs: Mapping[str, Offset] = {}

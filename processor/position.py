@@ -7,21 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+#: Nobody can tell which of these it was: with the group's offset what is known of the log is gone.
+FORGOTTEN = (
+    "the group's offsets are gone, though its state is there: somebody deleted the group, or the topic and made it "
+    "anew, or Kafka forgot a group that was empty for long"
+)
+#: How to go on after records were lost.
+CURE = "To go on with what is there, stop all processors and type: postlog replay --after-loss"
+REMADE = "the topic was deleted and made anew: events on the former one that were not processed are lost with it"
+
 
 def start_of(committed: int | None, *, first: int) -> int:
     """The offset to go on from: the committed one, or on the very first start the oldest there is."""
     return first if committed is None else committed
 
 
-def contradiction(committed: int | None, *, first: int, end: int, used: bool) -> str | None:
+def contradiction(committed: int | None, *, first: int, end: int, used: bool, remade: bool = False) -> str | None:
     """How the log, which holds offsets from `first` to before `end`, contradicts the committed offset; None if not.
 
-    used  the lane has state, and committed an offset in the transaction that wrote it
+    used    the lane has state, and committed an offset in the transaction that wrote it
+    remade  it is another topic of the same name than the one that was processed
     """
+    if remade:
+        return REMADE
     if committed is None:
-        return (
-            "the group's offsets are gone, though its state is there: Kafka forgot an empty group" if used else None
-        )
+        return FORGOTTEN if used else None
     if committed < first:
         return f"records {committed} to {first - 1} expired before they were processed"
     if committed > end:

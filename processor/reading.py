@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import kafka, last_read, offsets, peek
+from pipeline import kafka, last_read, offsets, peek, topic_ids
 from pipeline.contract import Record
 from pipeline.errors import ForeignOffset, OffsetGap, RecordsLost
 from pipeline.last_read import Last
@@ -75,14 +75,20 @@ class Reading:
         return found.offset if found.offset >= 0 else None
 
     async def start(
-        self, consumer: AIOKafkaConsumer, committed: int | None, reached: Mapping[str, int], *, used: bool
+        self, consumer: AIOKafkaConsumer, committed: int | None, reached: Mapping[str, int], made_of: str | None
     ) -> None:
         """Go on from the committed offset, or on the very first start from the oldest there is.
 
-        Raises RecordsLost if the log, the offset and the restored state contradict each other: `reached` is up to
-        where each changelog goes, by table; `used` says whether there is state.
+        reached  up to where each changelog goes, by table
+        made_of  id of the topic whose events made the state, empty if nobody knows; None if there is no state
+
+        Raises RecordsLost if the log, the offset and the restored state contradict each other.
         """
-        found = await source.check(consumer, self.partition, committed, self.mark.last, used=used)
+        # Together with a topic Kafka forgets the group's offsets, and what stands with them.
+        known = made_of if committed is None else self.mark.topic
+        remade = topic_ids.another(known or "", self._site.source_id)
+        used = made_of is not None
+        found = await source.check(consumer, self.partition, committed, self.mark.last, used=used, remade=remade)
         if found.problem:
             await self.lost(found.problem)
         self._epoch = found.epoch
@@ -118,7 +124,8 @@ class Reading:
     def marked(self, fresh: Sequence[Record], reached: dict[str, int]) -> Mark:
         """What stands with the offset once these are committed; of changelogs it can only tell up to now."""
         found = last_read.last_of(fresh[-1], self._epoch) if fresh else None
-        return Mark(last=marks.newest(self.mark.last, found), bounds=self.mark.bounds, logs=reached)
+        last = marks.newest(self.mark.last, found)
+        return Mark(topic=self._site.source_id, last=last, bounds=self.mark.bounds, logs=reached)
 
     def offset(self, end: int, mark: Mark) -> OffsetAndMetadata | None:
         """What to commit for the group when everything before `end` is done; None if that is committed."""

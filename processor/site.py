@@ -14,11 +14,17 @@ from processor.handler import Handlers
 from processor.store import TABLES, Table
 
 
+def needed(topics: Topics) -> list[str]:
+    """The topics that lanes read or write."""
+    return [topics.events.name, *[getattr(topics, table).name for table in TABLES], topics.dead_letters.name]
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """folder holds one store per lane; group owns the source offsets.
 
     tombstones  by topic, how long a compacted changelog keeps a deletion at least, ms
+    topic_ids   by topic that lanes read or write, its id when the process began
     """
 
     settings: Settings
@@ -27,6 +33,12 @@ class Site:
     group: str
     handlers: Handlers = field(default_factory=dict)
     tombstones: Mapping[str, int] = field(default_factory=dict)
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def source_id(self) -> str:
+        """Id of the events' topic; empty if nobody knows."""
+        return self.topic_ids.get(self.topics.events.name, "")
 
     def store_of(self, number: int) -> Path:
         """The folder of a lane's store."""

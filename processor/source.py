@@ -29,13 +29,19 @@ class Log:
 
 
 async def check(
-    reader: AIOKafkaConsumer, source: TopicPartition, committed: int | None, last: Last | None, *, used: bool
+    reader: AIOKafkaConsumer,
+    source: TopicPartition,
+    committed: int | None,
+    last: Last | None,
+    *,
+    used: bool,
+    remade: bool,
 ) -> Log:
-    """Look at the log before anything of it is read; used says whether the lane has state."""
+    """Look at the log before anything of it is read; see `position.contradiction` for used and remade."""
     first: int = (await reader.beginning_offsets([source]))[source]
     oldest = await peek.at(reader, source, first)
     end = oldest.end if oldest else first
-    problem = position.contradiction(committed, first=first, end=end, used=used)
+    problem = position.contradiction(committed, first=first, end=end, used=used, remade=remade)
     if problem or committed is None:
         return Log(problem, first)
     epoch = -1
@@ -57,12 +63,15 @@ async def goes_on(
     *,
     first: int,
     end: int,
+    remade: bool,
 ) -> int | None:
     """Where the log [first, end) goes on with what was never processed, if it contradicts the offset; else None.
 
+    remade  the offset is of another topic of the same name
+
     Also where nobody can tell, because what was processed last is not known: then it is the beginning.
     """
-    if committed is None or committed < first:
+    if remade or committed is None or committed < first:
         return first
     if last is not None and last.offset >= first:
         problem, _ = await peek.compare(consumer, source, last, first=first)

@@ -153,7 +153,9 @@ class Standbys:
 
     def _open(self, number: int) -> None:
         try:
-            self._copies[number] = _Copy(open_store(self._site.store_of(number), STANDBY_BUFFER))
+            self._copies[number] = copy = _Copy(open_store(self._site.store_of(number), STANDBY_BUFFER))
+            if not copy.store.source():
+                copy.store.note_source(self._site.source_id)
         except StoreLocked as error:
             log.warning("no copy of a lane is kept", partition=number, reason=str(error))
 

@@ -28,6 +28,7 @@ Table = Literal["seen", "suppressions", "calls", "incidents"]
 TABLES: tuple[Table, ...] = ("seen", "suppressions", "calls", "incidents")
 
 _POSITION = b"position:"
+_SOURCE = b"source"
 
 
 #: Bytes that a table of a lane collects in memory before it writes them to a file; a standby needs fewer.
@@ -125,6 +126,16 @@ class Store:
         """How far the changelog is in here, and whether a former release wrote that; None if never read."""
         value = self._db.get(_POSITION + topic.encode())
         return None if value is None else place.decode(value)
+
+    def source(self) -> str:
+        """Id of the topic whose events made this state; empty if nobody noted it."""
+        value = self._db.get(_SOURCE)
+        return "" if value is None else value.decode()
+
+    def note_source(self, identity: str) -> None:
+        """Note that id."""
+        with self._guarded():
+            self._db[_SOURCE] = identity.encode()
 
     def write(
         self,

@@ -55,6 +55,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                     found[tp] = span
         return found
 
+    def stuck(self) -> BaseException | None:
+        """What keeps the consumer out of its group until somebody asks for it, which Faust never does."""
+        coordinator: Any = self._consumer and self._consumer._coordinator
+        if coordinator is None:
+            return None
+        task = coordinator._coordination_task
+        failed: BaseException | None = task.exception() if task.done() and not task.cancelled() else None
+        return failed or cast("BaseException | None", coordinator._pending_exception)
+
 
 class BatchConsumer(driver.Consumer):
     """Yields one message per partition and fetch; its value is the span of records."""
@@ -135,6 +144,11 @@ class BatchApp(faust.App):
 
     lanes: Lanes
     partitions: int
+
+    def stuck(self) -> BaseException | None:
+        """What keeps us out of the group though nothing is tried again; None while there is hope."""
+        consumer: Any = self._consumer
+        return None if consumer is None else cast(BatchConsumerThread, consumer._thread).stuck()
 
     def _new_transport(self) -> Any:
         return BatchTransport(self.conf.broker_consumer, self)

@@ -1,4 +1,4 @@
-"""How far behind each lane is, and so whether this process is live and ready.
+"""How far behind each lane is, whether all lanes have an owner, and so whether this process is live and ready.
 
 A shell with a connection of its own, because a consumer that is stuck also stops learning how far behind it is.
 """
@@ -14,7 +14,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pipeline import kafka, peek
+from pipeline import groups, kafka, peek
+from pipeline.errors import LanesFailed
 from pipeline.live import records_beyond
 from pipeline.service import Health
 from processor import metrics
@@ -22,6 +23,7 @@ from processor.former_keys import FormerKeys
 from processor.lane import Lane
 from processor.lanes import Lanes
 from processor.site import Site
+from processor.surroundings import PATIENCE, Surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,11 @@ HELD = (
 BEYOND = (
     "records are on partitions that topics.yaml does not know, and are not read; "
     'docs/operations.md, "partitions that somebody added", says more'
+)
+#: Why another member of the group may not fit to us.
+OTHERS = (
+    "processors of another release, or some with PROCESSOR_STANDBY_LANES=0 beside others without, or a consumer that "
+    "is not postlog's"
 )
 #: Seconds between two looks at the ends of the log.
 INTERVAL = 2.0
@@ -57,6 +64,7 @@ class Watch:
         self._former = FormerKeys()
         self._told_beyond: dict[str, int] = {}
         self._joined_at = time.monotonic()
+        self._surroundings = Surroundings(site)
         self._consumer = AIOKafkaConsumer(
             **kafka.client_options(site.settings), enable_auto_commit=False, metadata_max_age_ms=METADATA_AGE_MS
         )
@@ -76,7 +84,9 @@ class Watch:
         await self._consumer.stop()
 
     def live(self) -> Health:
-        """False if a lane is behind and has made no progress, or the group not joined, for LANE_STALL_SECONDS."""
+        """False if for LANE_STALL_SECONDS a lane is behind and makes no progress, or the group is not joined, or a
+        topic is gone or a partition has no owner.
+        """
         lanes = self._lanes.all
         limit = self._site.settings.lane_stall_seconds
         now = time.monotonic()
@@ -86,16 +96,22 @@ class Watch:
             if stalled(behind=self._behind(lane), idle_seconds=now - lane.moved_at, limit=limit)
         ]
         outside = stalled(behind=not self._joined(), idle_seconds=now - self._joined_at, limit=limit)
-        details = {"stalled": stuck, "outside_the_group": outside, "lanes": self._describe(lanes, now)}
-        return Health(ok=not stuck and not outside, details=details)
+        around = self._surroundings
+        broken = stalled(behind=not around.whole, idle_seconds=now - around.whole_at, limit=limit)
+        details = {"stalled": stuck, "outside_the_group": outside, **around.details}
+        details["lanes"] = self._describe(lanes, now)
+        return Health(ok=not stuck and not outside and not broken, details=details)
 
     def ready(self) -> Health:
-        """True once the group has assigned us partitions (or none) and every lane of ours is open."""
+        """True once every lane of ours is open, or others have all of them, and for as long as each has an owner."""
         lanes = self._lanes.all
         opening = [lane.number for lane in lanes if not lane.is_open]
-        joined = self._joined()
-        details = {"joined": joined, "opening": opening, "lanes": self._describe(lanes, time.monotonic())}
-        return Health(ok=joined and not opening, details=details)
+        joined, around = self._joined(), self._surroundings
+        details = {"joined": joined, "opening": opening, **around.details}
+        details["lanes"] = self._describe(lanes, time.monotonic())
+        # Who was given nothing has to hear from the group that this is as it should be.
+        settled = bool(lanes) or around.ownerless is not None
+        return Health(ok=joined and not opening and settled and around.whole, details=details)
 
     def _joined(self) -> bool:
         return self._app.consumer_generation_id > 0 and not self._app.rebalancing
@@ -125,11 +141,16 @@ class Watch:
     async def _look(self) -> None:
         topic = self._site.topics.events.name
         while True:
+            self._require_group()
+            lanes = self._lanes.all
+            waiting = sum(self._lag(lane) for lane in lanes) if lanes else None
+            await self._surroundings.look(self._consumer._client, joined=self._joined(), waiting=waiting)
             owned = [TopicPartition(topic, lane.number) for lane in self._lanes.all]
             if owned:
                 try:
-                    ends = await self._consumer.end_offsets(owned)
-                except KafkaError as error:
+                    async with asyncio.timeout(PATIENCE):
+                        ends = await self._consumer.end_offsets(owned)
+                except (KafkaError, TimeoutError) as error:
                     # The ends known so far stay: a lane that was behind then is behind now.
                     log.warning("cannot see the end of the log", error=repr(error))
                 else:
@@ -146,6 +167,15 @@ class Watch:
                     lane.moved()
             await self._former.look(self._lanes.all)
             await asyncio.sleep(INTERVAL)
+
+    def _require_group(self) -> None:
+        """Raises ConfigError if the group cannot be joined until a person has mended something, else LanesFailed."""
+        if (error := self._app.stuck()) is None:
+            return
+        seconds = self._site.settings.processor_session_timeout_seconds
+        timeout = f"PROCESSOR_SESSION_TIMEOUT_SECONDS is {seconds:g}"
+        refusal = groups.refusal(error, self._site.group, timeout=timeout, others=OTHERS)
+        raise refusal or LanesFailed(f"out of the group {self._site.group}: {error!r}") from error
 
     async def _look_for_transactions(self, topic: str) -> None:
         """Find out why lanes make no progress: somebody's transaction hides what comes after its begin."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, InvalidSessionTimeoutError, KafkaError
 from prometheus_client import REGISTRY
 
 from alerter import app, channels, continuity
@@ -24,7 +24,7 @@ from alerter.message import Message
 from alerter.services import Service
 from alerter.watch import Watch
 from pipeline import contract, deadletter, last_read, topics
-from pipeline.errors import KafkaUnavailable, NoRecipient
+from pipeline.errors import ConfigError, KafkaUnavailable, NoRecipient, among
 from pipeline.last_read import Last
 from pipeline.settings import Settings
 
@@ -63,6 +63,7 @@ class Consumer:
     asked: asyncio.Condition = field(default_factory=asyncio.Condition)
     passes: int = 0
     refuse: bool = False
+    outside: KafkaError | None = None
     while_asked_for_positions: Callable[[], None] = lambda: None
     listener: Any = None
 
@@ -82,6 +83,8 @@ class Consumer:
         async with self.asked:
             self.passes += 1
             self.asked.notify_all()
+        if self.outside:
+            raise self.outside
         try:
             await asyncio.wait_for(self.came.wait(), timeout_ms / 1000)
         except TimeoutError:
@@ -112,9 +115,9 @@ class Consumer:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.positions[tp] = offset
 
-    async def seek_to_beginning(self, tp: TopicPartition) -> None:
-        self.positions[tp] = 0
-        self.begun_anew.append(tp)
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        self.positions |= dict.fromkeys(partitions, 0)
+        self.begun_anew += partitions
 
 
 @dataclass
@@ -184,7 +187,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     consumer, place, stop = Consumer(), Place(), asyncio.Event()
     to = channels.over([Service("1", "memory", place.send)], 0.01)
-    alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted, Continuity(kafka or Kafka()))
+    alerter = Alerter(consumer, Grouping(policy), to, clock, _unnoted, Continuity(kafka or Kafka()), "group")
     task = asyncio.ensure_future(alerter.run(LETTERS, stop))
     try:
         yield Running(consumer, place, alerter, stop, task)
@@ -478,3 +481,28 @@ async def test_what_was_told_is_noted_where_every_alerter_reads_it_whatever_the_
         told = GroupTold(error=error, type="opened", provider="x", told_at=0.0, quiet_until=0.0, covered={})
         await watch.note(told)
     assert written == {(wanted.alerts.name, 0)}
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
+    async with running(HASTY) as found:
+        found.consumer.produce("hard_bounce", ONE)
+        found.consumer.produce("hard_bounce", TWO)
+        await found.place.title()
+        await found.passed()
+        found.alerter.begin_again()
+        await found.passed()
+        assert found.consumer.committed == {ONE: 0, TWO: 0}
+        found.consumer.produce("complaint", ONE)
+        assert "complaint" in await found.place.title()
+
+
+async def test_a_group_that_cannot_be_joined_for_good_is_not_waited_for() -> None:
+    async with running() as found:
+        found.consumer.outside = InvalidSessionTimeoutError()
+        found.consumer.came.set()
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(asyncio.shield(found.task), SECONDS)
+    refused = among(raised.value, ConfigError)
+    assert refused is not None
+    assert "alerter's session timeout is 10 s" in str(refused)
+    assert "group.min.session.timeout.ms" in str(refused)

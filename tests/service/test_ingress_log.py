@@ -51,7 +51,8 @@ class FakeBatch:
 class FakeProducer:
     """Acknowledges batches when it is told to; like the real one it may let senders wait inside send_batch()."""
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, **options: object) -> None:
+        self.options = options
         self.sent: list[asyncio.Future[object]] = []
         self.batches: list[tuple[int, FakeBatch]] = []
         self._came = asyncio.Event()
@@ -303,3 +304,11 @@ async def test_the_build_that_breaks_the_promise_on_purpose_answers_before_kafka
     await asyncio.wait_for(kafka.append([RECORD]), 5)
     await fake.has_sent(1)
     assert not fake.sent[0].done()
+
+
+async def test_who_sends_nothing_learns_within_seconds_that_a_topic_is_there_again(
+    producer: type[FakeProducer],
+) -> None:
+    found = Log(Settings(), TOPICS)
+    made: Any = found._producer
+    assert made.options["metadata_max_age_ms"] <= 10_000

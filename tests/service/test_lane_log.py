@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from pipeline import last_read, peek, topics
 from pipeline.errors import OffsetGap, RecordsLost
 from pipeline.last_read import Last
 from pipeline.settings import Settings
-from processor import reading
+from processor import reading, source
 from processor.fetches import Span
 from processor.guard import Guard
 from processor.hold import Hold
 from processor.lane import Lane
 from processor.marks import Mark
+from processor.reading import Reading
 from processor.site import Site
 from tests.unit.records import FakeRecord
 
@@ -124,3 +127,78 @@ async def test_what_is_before_a_hole_is_processed_and_nothing_behind_it(lane: La
     with pytest.raises(RecordsLost, match="records from offset 12 on are missing"):
         await lane.work(holed)
     assert log.done == [([10, 11], 12)]
+
+
+class Reader:
+    """A log of the offsets 0 to 9."""
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Any:
+    async def at(_: Any, __: TopicPartition, offset: int) -> peek.Place:
+        return peek.Place(first=offset, epoch=0, record=None, stable=10, end=10)
+
+    monkeypatch.setattr(peek, "at", at)
+    return Reader()
+
+
+def of_topic(identity: str, noted: list[str], *, mark: str = "") -> Reading:
+    """Of a lane whose process began with this topic; mark is the one that stands with the offset."""
+
+    async def note(_: str, reason: str) -> None:
+        noted.append(reason)
+
+    made = Reading(site_of(identity), 3, note)
+    made.mark = Mark(topic=mark)
+    return made
+
+
+def site_of(identity: str) -> Site:
+    return dataclasses.replace(SITE, topic_ids={SITE.topics.events.name: identity})
+
+
+async def test_what_is_committed_names_the_topic_that_it_is_of() -> None:
+    assert of_topic("new", []).marked([], {}).topic == "new"
+
+
+@pytest.mark.parametrize(
+    ("committed", "mark", "made_of"),
+    [
+        (7, "old", "old"),
+        (7, "old", "new"),  # somebody committed in the new topic as if it were the former one
+        (None, "", "old"),  # together with the topic Kafka forgot the offset
+    ],
+)
+async def test_an_offset_or_a_state_of_another_topic_stops_the_lane(
+    reader: Any, committed: int | None, mark: str, made_of: str
+) -> None:
+    noted: list[str] = []
+    with pytest.raises(RecordsLost, match=r"the topic was deleted and made anew.*postlog replay --after-loss"):
+        await of_topic("new", noted, mark=mark).start(reader, committed, {}, made_of)
+    assert "made anew" in noted[0]
+
+
+@pytest.mark.parametrize(
+    ("committed", "mark", "made_of", "now"),
+    [
+        (7, "new", "old", "new"),  # an operator accepted the loss
+        (7, "", "old", "new"),
+        (7, "old", "old", ""),  # these brokers know no ids
+        (None, "", None, "new"),
+    ],
+)
+async def test_one_that_is_of_this_topic_or_of_nobody_knows_which_goes_on(
+    reader: Any, committed: int | None, mark: str, made_of: str | None, now: str
+) -> None:
+    found = of_topic(now, [], mark=mark)
+    await found.start(reader, committed, {}, made_of)
+    assert found.next == (committed or 0)
+
+
+async def test_where_the_topic_is_another_one_all_of_it_is_yet_to_be_processed(reader: Any) -> None:
+    tp = TopicPartition("email-events", 3)
+    assert await source.goes_on(reader, tp, 7, None, first=0, end=10, remade=True) == 0
+    assert await source.goes_on(reader, tp, 7, None, first=0, end=10, remade=False) is None

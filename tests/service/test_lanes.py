@@ -240,20 +240,24 @@ async def test_a_lane_that_fails_is_the_failure_of_all(lane: type[FakeLane], mon
 
 
 @pytest.mark.parametrize(
-    ("committed", "used", "words"),
+    ("committed", "used", "remade", "words"),
     [
-        (None, False, None),
-        (5, True, None),
-        (10, True, None),
-        (4, True, "expired"),
-        (11, True, "lost its end"),
-        (None, True, "forgot an empty group"),
+        (None, False, False, None),
+        (5, True, False, None),
+        (10, True, False, None),
+        (4, True, False, "expired"),
+        (11, True, False, "lost its end"),
+        # Nobody knows why the offset is gone, so nobody is blamed for it alone.
+        (None, True, False, "the group, or the topic and made it anew, or Kafka forgot a group"),
+        (None, True, True, "the topic was deleted and made anew"),
+        (7, True, True, "the topic was deleted and made anew"),
+        (7, False, True, "the topic was deleted and made anew"),
     ],
 )
 def test_a_log_that_contradicts_the_committed_offset_is_noticed(
-    committed: int | None, used: bool, words: str | None
+    committed: int | None, used: bool, remade: bool, words: str | None
 ) -> None:
-    found = contradiction(committed, first=5, end=10, used=used)
+    found = contradiction(committed, first=5, end=10, used=used, remade=remade)
     assert (found is None) if words is None else (found is not None and words in found)
 
 
