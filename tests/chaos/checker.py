@@ -131,13 +131,14 @@ def _differs(event: dict[str, Any], sent: dict[str, Sent]) -> bool:
 
 def _markers(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> None:
     written = Counter(key[4:] for key, value in found.markers if value is not None)
-    expected = {_digest(event): identity for identity, event in firsts.items()}
+    expected = {digest(event): identity for identity, event in firsts.items()}
     wrong["in the log and not applied (no marker)"] += [i for digest, i in expected.items() if not written[digest]]
     wrong["applied twice (marker)"] += [expected.get(d, d.hex()) for d, count in written.items() if count > 1]
     wrong["a marker of nothing in the log"] += [d.hex() for d in written if d not in expected]
 
 
-def _digest(event: dict[str, Any]) -> bytes:
+def digest(event: dict[str, Any]) -> bytes:
+    """What the keys of an event's markers end with."""
     return hashlib.blake2b(f"{event['provider']}\0{event['id']}".encode(), digest_size=16).digest()
 
 

@@ -22,7 +22,7 @@ from pipeline import deadletter, kafka
 from pipeline.contract import HEADER_ID
 from pipeline.settings import Settings
 from tests import clock
-from tests.chaos import broken, checker
+from tests.chaos import broken, checker, epilogue
 from tests.chaos.bodies import spelled
 from tests.chaos.checker import Found, Verdict
 from tests.chaos.cluster import Cluster
@@ -36,6 +36,8 @@ from tests.receiver import Receiver, receiver
 SETTLE = 180.0
 #: How long senders go on when a broker has gone for good.
 LAST_SECONDS = 8.0
+#: What comes at the end: the events topic is deleted and made anew.
+REMADE = "remade"
 #: Seconds before a stall in which what caused it may have happened.
 BEFORE = 10.0
 #: An address of the senders in any text, however it is spelled.
@@ -146,6 +148,8 @@ async def run(
                 enough = asyncio.Event()
                 sending = asyncio.create_task(senders.run(enough))
                 await nemesis.run(faults, seconds)
+                if not faults:
+                    await asyncio.sleep(LAST_SECONDS)
                 await nemesis.heal()
                 healed = time.monotonic()
                 if not kinds:
@@ -157,8 +161,32 @@ async def run(
             report.words = _last_words(folder) if report.stuck else []
             _sum_up(report, nemesis, senders)
             report.verdict = checker.check(await _found(system, services, senders, folder))
+            if not build and not report.stuck and (not kinds or REMADE in kinds):
+                await _epilogue(report, nemesis, system, services, folder)
             report.leaked = _leaks(folder, people) + await _leaking_metrics(system, services)
     return report
+
+
+async def _epilogue(
+    report: Report, nemesis: Nemesis, system: System, services: dict[str, Service], folder: Path
+) -> None:
+    """What cannot be checked with the rest, since it takes the log along."""
+    await nemesis.heal()  # a topic is deleted once all that have it are there
+    try:
+        after = await epilogue.remade(
+            system,
+            services,
+            report.seed,
+            lambda: _beside(nemesis.supervise()),
+            lambda senders: _found(system, services, senders, folder),
+        )
+    except AssertionError as error:
+        report.stuck = f"{REMADE}: {error}"
+        report.words = _last_words(folder)
+        return
+    report.happened[REMADE] = 1
+    for what, found in after.wrong.items():
+        report.verdict.wrong[f"{REMADE}: {what}"] += found
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ class Senders:
     rate       events a second of all workers together
     addresses  of each worker
     nobody     share of the events that has no recipient
+    first      number of the first worker; addresses of another number are other ones
     large      some bodies are nearly as large as a body may be, for as long as this is set
     """
 
@@ -50,6 +51,7 @@ class Senders:
     nobody: float = NOBODY
     posts: int = 0
     answers: dict[str, int] = field(default_factory=dict)
+    first: int = 0
     large: bool = False
     longest_gap: tuple[float, float] = (0.0, 0.0)
     _accepted_at: float = field(default_factory=time.monotonic)
@@ -131,4 +133,4 @@ class Senders:
         return status
 
     def _email(self, worker: int, number: int) -> str:
-        return f"zq{worker}x{number}@{DOMAIN if number % 4 == 3 else 'chaos.example'}"
+        return f"zq{self.first + worker}x{number}@{DOMAIN if number % 4 == 3 else 'chaos.example'}"
