@@ -21,10 +21,9 @@ from ingress.delivery import Delivery, Reply
 from ingress.door import Door, Runner, require_files
 from ingress.log import Log
 from ingress.providers import PROVIDERS, Provider
-from ingress.sources import Sources
 from pipeline import access, contract, kafka, ready, secrets, service
 from pipeline.access import Access
-from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, StaleDelivery, TooManyEvents
+from pipeline.errors import BadSignature, ConfigError, KafkaUnavailable, NoRoom, StaleDelivery, TooManyEvents
 from pipeline.logs import Sparing
 from pipeline.ready import Ready
 from pipeline.secrets import Secrets
@@ -35,11 +34,11 @@ from pipeline.topics import Topics
 log = structlog.get_logger(__name__)
 
 #: Outcomes that somebody should see in the log: a rotated secret looks like silence otherwise.
-REFUSED = frozenset({"bad_signature", "stale", "too_large", "too_many", "too_slow", "broken_off", "retry"})
+REFUSED = frozenset(metrics.OUTCOMES) - {"accepted", "handshake"}
 #: Those of them that say nothing for the sender.
 UNPROVEN = frozenset({"bad_signature", "stale", "too_large", "too_slow", "broken_off"})
-#: Seconds a provider is asked to wait before it tries again; the deadline has passed by then anyway.
-RETRY_AFTER = "5"
+#: How a provider is asked to try again, in seconds; the deadline has passed by then anyway.
+AGAIN = {"Retry-After": "5"}
 #: Objects that are made before the garbage collector looks for cycles among them: some hundred deliveries' worth.
 GC_OBJECTS = 50_000
 #: Seconds a connection may be silent, or take for the head of its first request: longer than proxies keep one open.
@@ -55,7 +54,7 @@ async def main(settings: Settings) -> None:
     allowed = access.of(settings, settings.ingress_host, "INGRESS_HOST")
     require_files(settings.ingress_max_connections)
     listener, started = inherited.listener(settings), inherited.pipe(settings)
-    door = Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
+    door = Door(settings)
     stop = await service.stop_requested()
     # With a spool it serves also while Kafka is away, and compares the topics when that is back.
     spooled = kafka.topics_of(settings) if settings.ingress_spool_dir else None
@@ -151,6 +150,7 @@ class Ingress:
         service.add_health_routes(app, self._access, live=self.live, ready=self.ready, shared_metrics=shared)
         # Last: what no route before it takes. A flood of these is one, too.
         app.router.add_route("*", "/{path:.*}", self._nothing_here)
+        app.on_response_prepare.append(self._door.answered)
         return app
 
     def live(self) -> Health:
@@ -163,6 +163,8 @@ class Ingress:
         return Health(ok=self._log.ready() and not self.draining, details=details)
 
     async def _nothing_here(self, request: web.Request) -> web.StreamResponse:
+        if not self._door.admits(request):
+            raise web.HTTPTooManyRequests(headers=AGAIN)
         self._door.refused(request)
         if allowed := self._methods.get(request.path):
             raise web.HTTPMethodNotAllowed(request.method, allowed)
@@ -193,11 +195,16 @@ class Ingress:
     async def _receive(self, provider: Provider, secrets: Secrets, request: web.Request) -> tuple[str, Reply]:
         """The outcome to count and what to answer."""
         answers = provider.answers
+        if not self._door.admits(request):
+            return "shut_out", _error(429, "Too much was refused", AGAIN)
         try:
-            body = await self._body(request)
+            # Mostly all of it has come, so there is nothing to wait for.
+            body = await (request.read() if request.content.is_eof() else self._door.body(request))
         except web.HTTPRequestEntityTooLarge:
             most = self._settings.ingress_max_body_bytes
             return "too_large", _error(answers.too_large, f"Body larger than {most} bytes")
+        except NoRoom:
+            return "retry", _error(answers.try_again, "Too many large deliveries at once", AGAIN)
         except TimeoutError:
             return "too_slow", _error(answers.too_slow, "Body took too long to arrive")
         except (ConnectionError, web.RequestPayloadError):
@@ -222,12 +229,6 @@ class Ingress:
             return "handshake", reply
         return await self._keep(provider, delivery, started)
 
-    async def _body(self, request: web.Request) -> bytes:
-        if request.content.is_eof():  # all of it has come, so there is nothing to wait for
-            return await request.read()
-        async with asyncio.timeout(self._settings.ingress_read_timeout_seconds):
-            return await request.read()
-
     async def _keep(self, provider: Provider, delivery: Delivery, started: float) -> tuple[str, Reply]:
         """Write an authentic delivery to the log, then say so."""
         try:
@@ -239,7 +240,7 @@ class Ingress:
             return "too_many", _error(provider.answers.too_large, most)
         except KafkaUnavailable as error:
             log.debug("asked the sender to try again", provider=provider.name, reason=str(error))
-            reply = _error(provider.answers.try_again, "Try again later", {"Retry-After": RETRY_AFTER})
+            reply = _error(provider.answers.try_again, "Try again later", AGAIN)
             return "retry", reply
         metrics.ACKNOWLEDGE.observe(time.perf_counter() - started)
         self._count(provider, records)

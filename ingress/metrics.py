@@ -6,7 +6,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 DELIVERIES = Counter(
     "postlog_ingress_deliveries",
-    "HTTP deliveries by outcome: accepted, handshake, bad_signature, stale, too_large, too_slow, broken_off, retry",
+    "HTTP deliveries by outcome: accepted, handshake, bad_signature, stale, too_large, too_many, too_slow, "
+    "broken_off, retry, shut_out",
     ["provider", "outcome"],
 )
 #: Every outcome there is: each shows 0 from the start, so that the first one is an increase.
@@ -20,17 +21,19 @@ OUTCOMES = (
     "too_slow",
     "broken_off",
     "retry",
+    "shut_out",
 )
 EVENTS = Counter("postlog_ingress_events", "events acknowledged by Kafka", ["provider", "type"])
 DEAD_LETTERS = Counter("postlog_ingress_dead_letters", "authentic deliveries that no reader understood", ["provider"])
 CONNECTIONS = Gauge("postlog_ingress_connections", "connections there are", multiprocess_mode="livesum")
 CONNECTIONS_CLOSED = Counter(
     "postlog_ingress_connections_closed",
-    "connections that were closed by us: shut_out (its source had too much refused), crowded_out (it had delivered "
-    "nothing authentic when there were too many), full (no room for it)",
+    "connections that were closed by us: shut_out (its source had too much refused and too many waiting), "
+    "crowded_out (it had delivered nothing authentic when there were too many), full (too many, all of them proven), "
+    "no_room (it held room for a body that others waited for), long_head (it brought much that belongs to no body)",
     ["reason"],
 )
-for _reason in ("shut_out", "crowded_out", "full"):
+for _reason in ("shut_out", "crowded_out", "full", "no_room", "long_head"):
     CONNECTIONS_CLOSED.labels(_reason)
 PENDING = Gauge("postlog_ingress_pending_events", "events waiting for Kafka", multiprocess_mode="livesum")
 PENDING_BYTES = Gauge(

@@ -1,8 +1,9 @@
 """From whom the ingress reads, so that a flood of what must be refused costs nearly nothing.
 
 Pure. A source is an address, or a /64 of IPv6: who has one of those has all of it. It is shut out for a while when
-too much of what it sent was refused. Who delivered something authentic lately is never shut out: behind a proxy, or
-beside a badly configured sender, real deliveries come from the same address as a flood.
+too much of what it sent was refused: then only a share of what it sends is read (`outside`). Who delivered something
+authentic lately is never shut out: behind a proxy, or beside a badly configured sender, real deliveries come from the
+same address as a flood.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ class Sources:
         self._authentic: dict[str, float] = {}
 
     def authentic(self, source: str, now: float) -> None:
-        """It delivered something authentic."""
+        """It delivered something authentic: whatever was refused before is forgotten."""
         _put(self._authentic, source, now)
+        if self._out:
+            self._out.pop(source, None)
 
     def refused(self, source: str, now: float) -> bool:
         """Something of it was refused. True if that shuts it out, from now on."""
-        if not self._most or self._speaks_for(source, now):
+        if not self._most or self.known(source, now):
             return False
         counted = self._refused.pop(source, None)
         if counted is None or now - counted.since >= WINDOW:
@@ -58,7 +61,7 @@ class Sources:
         return True
 
     def shut_out(self, source: str, now: float) -> float:
-        """For how many seconds more nothing of it is read; 0 if it is."""
+        """For how many seconds more only a share of it is read; 0 if all of it is."""
         if not self._out:
             return 0.0
         left = self._out.get(source, now) - now
@@ -66,7 +69,8 @@ class Sources:
             self._out.pop(source, None)
         return max(left, 0.0)
 
-    def _speaks_for(self, source: str, now: float) -> bool:
+    def known(self, source: str, now: float) -> bool:
+        """Whether it delivered something authentic lately."""
         at = self._authentic.get(source)
         return at is not None and now - at < TRUSTED
 
@@ -79,17 +83,25 @@ def _put(known: dict[str, T], source: str, value: T) -> None:
         del known[next(iter(known))]
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def address_of(host: str) -> Address | None:
+    """The address in a text, that of IPv4 also where IPv6 wraps it; None if it is none."""
+    try:
+        address = ipaddress.ip_address(host.split("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+
+
 def source_of(peer: object) -> str:
     """The source of a socket's peer name: `(host, port, …)`; empty for what has no address, like a Unix socket."""
     if not isinstance(peer, tuple) or not peer:
         return ""
-    host = str(peer[0]).split("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
+    address = address_of(str(peer[0]))
+    if address is None:
+        return str(peer[0]).split("%")[0]
     if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
+        return str(address)
     return str(ipaddress.IPv6Address(int(address) >> 64 << 64))

@@ -55,6 +55,10 @@ class Unreadable(PostlogError):
     """Authentic, but not what the provider's reader understands. Dead letter and 200: a retry cannot mend it."""
 
 
+class NoRoom(PostlogError):
+    """So many large bodies come at once that there was none for this one in time. Ask the sender to try again."""
+
+
 class TooManyEvents(PostlogError):
     """Authentic, but one delivery of more events than are taken at once. Answer 413 before anything of it is kept."""
 

@@ -85,6 +85,18 @@ def brokers(given: str) -> str | None:
     return None
 
 
+def networks(given: str) -> str | None:
+    """What is wrong with a list of addresses and networks; None if nothing. Everybody is no network."""
+    for part in filter(None, map(str.strip, given.split(","))):
+        try:
+            everybody = ipaddress.ip_network(part).prefixlen == 0
+        except ValueError:
+            return "expected addresses and networks like 10.0.0.7 or 10.0.0.0/8, comma-separated"
+        if everybody:
+            return "expected addresses of your own: whoever is meant there may name any client"
+    return None
+
+
 def described(schema: Mapping[str, Any]) -> str:
     """What the JSON schema of a setting allows, as the end of a sentence."""
     if choices := schema.get("enum"):

@@ -26,6 +26,7 @@ SECRET = frozenset(
 #: What a text must be besides text: each check says what is wrong with one, or None.
 CHECKS = {
     "kafka_bootstrap_servers": ranges.brokers,
+    "ingress_trusted_proxies": ranges.networks,
     **dict.fromkeys(("ingress_host", "processor_host", "alerter_host", "lookup_host"), ranges.host),
     **dict.fromkeys(
         (
@@ -140,10 +141,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ingress_max_refusals: Annotated[
         CountOrNone,
         Meta(
-            description="requests of one address that were refused within 10 s; above it it is not listened to for "
-            "10 s, unless it delivered something authentic within the hour; 0: no limit",
+            description="requests of one address that were refused within 10 s; above it only a share of what it "
+            "sends is read for 10 s, unless it delivered something authentic within the hour; 0: no limit",
         ),
     ] = 100
+    ingress_max_unverified_bytes: Annotated[
+        Size,
+        Meta(
+            description="bytes that one process keeps of large bodies whose signature is not checked yet; above it "
+            "they wait, and who sends next to nothing is answered 408; not less than INGRESS_MAX_BODY_BYTES"
+        ),
+    ] = 64 * 1024 * 1024
+    ingress_trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="addresses and networks of proxies in front of the ingress, comma-separated: behind them the "
+            "client that X-Forwarded-For names is the one that is counted and shut out, never the proxy"
+        ),
+    ] = ""
     ingress_deadline_seconds: Annotated[
         Patience,
         Meta(description="Kafka must acknowledge within this, or the sender is asked to try again (503)"),

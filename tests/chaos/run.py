@@ -223,7 +223,8 @@ def _start(
     # Every other plan has a spool, so that both ways of an ingress meet the same faults.
     spool = {"INGRESS_SPOOL_DIR": str(folder / "spool")} if seed % 2 else {}
     more = {
-        "ingress": {"INGRESS_DRAIN_SECONDS": "2", **spool},
+        # Slow bodies and large ones have to want more room than there is.
+        "ingress": {"INGRESS_DRAIN_SECONDS": "2", "INGRESS_MAX_UNVERIFIED_BYTES": str(16 * 1024**2), **spool},
         "processor": {"HANDLERS": "plugged", "PYTHONPATH": str(folder)},
         "alerter": {"ALERT_URLS": people.url, "ALERT_DIGEST_SECONDS": "5"},
         "lookup": {},

@@ -81,6 +81,36 @@ async def test_thousands_of_slow_senders_keep_no_delivery_out(system: System) ->
     assert held < most + 200
 
 
+async def test_hundreds_of_large_bodies_without_an_end_stay_within_the_budget(system: System) -> None:
+    budget, hogs, size = 16 * 1024**2, 400, 1024**2
+    ingress = system.start("ingress", INGRESS_MAX_UNVERIFIED_BYTES=str(budget))
+    await system.ready(ingress)
+    port = int(ingress.url.rsplit(":", 1)[1])
+    process = psutil.Process(ingress.process.pid)
+    assert await system.post(ingress, b"{}") == 200
+    before, most = process.memory_info().rss, 0
+    request = b"POST /webhooks/email HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * (size - 1)
+    with files(hogs + 500):
+        writers = []
+        for _ in range(hogs):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(ATTACKER, 0))
+            writer.write(request)
+            writers.append(writer)
+        sending = asyncio.gather(*(writer.drain() for writer in writers), return_exceptions=True)
+        for number in range(20):
+            body = delivery(f"e{number}", "complained", f"{number}@example.com") + b" " * 50_000
+            async with asyncio.timeout(5):
+                assert await system.post(ingress, body) == 200
+            # An ingress that reads whatever comes has all of it soon.
+            await asyncio.wait([sending], timeout=0.1)
+            most = max(most, process.memory_info().rss)
+        for writer in writers:
+            writer.transport.abort()
+        await sending
+    # What they sent is 400 MiB. The budget and 100 KiB of each connection are a seventh of that.
+    assert most - before < hogs * size / 2, f"{(most - before) / 1024**2:.0f} MiB"
+
+
 @contextmanager
 def files(needed: int) -> Iterator[None]:
     """Let this process open as many files."""

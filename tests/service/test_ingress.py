@@ -18,7 +18,6 @@ from ingress.app import Ingress
 from ingress.delivery import MOST_EVENTS, Delivery, Garbled, Reply, Told
 from ingress.door import Door
 from ingress.providers import PROVIDERS, Answers, Provider
-from ingress.sources import Sources
 from pipeline import contract
 from pipeline.access import Access
 from pipeline.contract import EventType
@@ -61,7 +60,7 @@ class MemoryLog:
 
 
 def ingress(log: MemoryLog, settings: Settings, door: Door | None = None) -> Ingress:
-    door = door or Door(Sources(settings.ingress_max_refusals), settings.ingress_max_connections)
+    door = door or Door(settings)
     return Ingress(settings, log, Access(None), door)  # type: ignore[arg-type]
 
 

@@ -36,6 +36,13 @@ def test_who_delivered_something_authentic_is_listened_to_for_an_hour() -> None:
     assert refuse(sources, "a", 4, TRUSTED)[-1]
 
 
+def test_an_authentic_delivery_ends_being_shut_out() -> None:
+    sources = Sources(3)
+    refuse(sources, "a", 4)
+    sources.authentic("a", 1.0)
+    assert sources.shut_out("a", 1.0) == 0.0
+
+
 def test_no_limit_shuts_nobody_out() -> None:
     assert not any(refuse(Sources(0), "a", 1000))
 
