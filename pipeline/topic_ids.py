@@ -25,8 +25,8 @@ from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16,
 from pipeline import kafka
 from pipeline.settings import Settings
 
-#: How often a service looks whether its topics are still those that it began with, in ms: a client that is idle asks
-#: by itself only every five minutes, and is blind in between.
+#: How often clients bring up to date what they know of topics, in ms. Who is idle is blind in between, which by
+#: default is five minutes.
 LOOK_MS = 10_000
 _NAME = CompactString("utf-8")
 _ID_BYTES = 16

@@ -12,8 +12,6 @@ FORGOTTEN = (
     "the group's offsets are gone, though its state is there: somebody deleted the group, or the topic and made it "
     "anew, or Kafka forgot a group that was empty for long"
 )
-#: How to go on after records were lost.
-CURE = "To go on with what is there, stop all processors and type: postlog replay --after-loss"
 REMADE = "the topic was deleted and made anew: events on the former one that were not processed are lost with it"
 
 
@@ -48,3 +46,8 @@ def shortened(logs: Mapping[str, int], ends: Mapping[str, int]) -> str | None:
     """How changelogs contradict the state that was committed; None if they do not. Both by table."""
     short = [f"{table} ends at {ends[table]}, it went to {end}" for table, end in logs.items() if ends[table] < end]
     return f"changelogs have lost their end ({', '.join(short)})" if short else None
+
+
+def cure(before: str = "") -> str:
+    """How to go on after records were lost; before is what to type first, if anything."""
+    return f"To go on with what is there, stop all processors and type: {before}postlog replay --after-loss"

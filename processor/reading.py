@@ -138,10 +138,7 @@ class Reading:
     async def lost(self, problem: str, cure: str = "") -> None:
         """Note it, and raise RecordsLost with what to do."""
         await self._note_stop(guard.RECORDS_LOST, f"{self._name}: {problem}")
-        raise RecordsLost(
-            f"{self._name}: {problem}. To go on with what is there, stop all processors and type: "
-            f"{cure}postlog replay --after-loss"
-        )
+        raise RecordsLost(f"{self._name}: {problem}. {position.cure(cure)}")
 
     async def _verify(self, last: Last) -> None:
         """Return only if the record that was processed last still stands where it stood. Raises RecordsLost."""

@@ -92,7 +92,7 @@ class Surroundings:
                 log.error("the topic of the dead letters was deleted and made anew", topic=name)
             elif name == self._site.topics.events.name:
                 raise RecordsLost(
-                    f"{name}: {position.REMADE}, {self._waiting} at the last look here. {position.CURE}"
+                    f"{name}: {position.REMADE}, {self._waiting} at the last look here. {position.cure()}"
                 )
             else:
                 raise RecordsLost(f"{name} was deleted and made anew: starting again, to compare it with our copies")

@@ -171,6 +171,7 @@ async def _epilogue(
     report: Report, nemesis: Nemesis, system: System, services: dict[str, Service], folder: Path
 ) -> None:
     """What cannot be checked with the rest, since it takes the log along."""
+    report.refused = [*nemesis.refused]  # from here on a person has to come
     await nemesis.heal()  # a topic is deleted once all that have it are there
     try:
         after = await epilogue.remade(
