@@ -111,6 +111,10 @@ class Board:
             if before is None or _age(told) > _age(before):
                 self._told[key] = told
 
+    def standing(self, kind: str) -> list[Incident]:
+        """What people were last told of this kind, and not that it is over."""
+        return [told.incident for told in self._told.values() if told.incident.kind == kind and not told.over]
+
     @property
     def present(self) -> int:
         """How many incidents there are now, but for those that are only to be known."""

@@ -22,6 +22,7 @@ from alerter.grouping import Grouping
 from alerter.incidents import Board, News
 from alerter.ledger import Ledger, Limits
 from alerter.recoveries import Recoveries, Recovery
+from alerter.strangers import Strangers
 from alerter.summary import Alert
 from pipeline import contract, deadletter, kafka, letters, security, topic_ids
 from pipeline.errors import RecordsLost, Undecodable
@@ -39,8 +40,10 @@ WRITE_SECONDS = 5.0
 LOOK_SECONDS = 2.0
 #: How long Kafka may take to tell which topics those are.
 ASK_SECONDS = 1.0
-#: What the ledger finds.
-KINDS = ("letters_flood", "letters_waiting")
+#: What the ledger finds, and what `Strangers` does.
+KINDS = ("letters_flood", "letters_waiting", "records_beyond")
+#: How long it may take until a partition that somebody added is seen, in ms.
+METADATA_AGE_MS = 30_000
 
 #: A power cut with one replica, an unclean election, a restored disk.
 LOST = "the log of the dead letters has lost its end; people are told again of what is on it"
@@ -84,6 +87,7 @@ class Watch:
         self._ids: dict[str, str] = {}  # of the topics as they were read
         self._ids_at = 0.0
         self._ledger = Ledger(_limits(settings, topics))
+        self._strangers = Strangers((topics.events, topics.dead_letters))
         self._recoveries = Recoveries(settings.alert_digest_seconds)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.incidents.name: lambda r: self._board.note(r.partition, r.key, r.value),
@@ -109,7 +113,11 @@ class Watch:
         """Work until cancelled. Raises KafkaError if Kafka refuses for good."""
         options = kafka.client_options(self._settings)
         consumer = AIOKafkaConsumer(
-            **options, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+            **options,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
         try:
             await consumer.start()
@@ -141,6 +149,7 @@ class Watch:
                     ends = {}
                     self.caught_up.set()
                 if self.caught_up.is_set():
+                    await self._strangers.look(consumer, self._clock())
                     self._look()
                 if self.caught_up.is_set() and self._leads():
                     self._tell_what_is_due(tasks)
@@ -191,7 +200,10 @@ class Watch:
         now = self._clock()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
-            self._board.hold(KINDS, self._ledger.conditions(int(now * 1000)))
+            beyond = self._strangers.incidents
+            if beyond is None:  # Nobody could tell since the start: what people know stands.
+                beyond = self._board.standing("records_beyond")
+            self._board.hold(KINDS, [*self._ledger.conditions(int(now * 1000)), *beyond])
             if self._leads():
                 self._recovered += self._recoveries.due(self._ledger, now)
         INCIDENTS.set(self._board.present)

@@ -58,6 +58,12 @@ WORDS: Mapping[Kind, Words] = {
         "What to do: `postlog dlq list` shows the longest waiting first; then `postlog dlq redrive` once the cause "
         "is mended, or `postlog dlq discard ID --because …`.",
     ),
+    "records_beyond": Words(
+        "records are where nobody reads them ({})",
+        "no records are where nobody reads them any more ({})",
+        "Somebody added partitions to the topic, and somebody besides postlog writes to them: none of these records "
+        "is applied. What to do: docs/operations.md, `Partitions that somebody added`.",
+    ),
     "letters_group": Words("dead letters are open, {}", "no dead letter is open any more, {}", None),
 }
 

@@ -16,10 +16,16 @@ from msgspec import Meta
 from pipeline.contract import Millis, explain
 from pipeline.errors import Undecodable
 
-#: What this release writes; `alerter/words.py` has the words for each. The latter three are no lane's: the alerter
-#: finds them in the dead letters.
+#: What this release writes; `alerter/words.py` has the words for each. The latter four are no lane's: the alerter
+#: finds them in the dead letters, and on partitions that somebody added.
 Kind = Literal[
-    "circuit_open", "processor_stopped", "unknown_type", "letters_flood", "letters_waiting", "letters_group"
+    "circuit_open",
+    "processor_stopped",
+    "unknown_type",
+    "letters_flood",
+    "letters_waiting",
+    "letters_group",
+    "records_beyond",
 ]
 #: Those that people should know of, while nothing is broken.
 NOTICES: frozenset[str] = frozenset({"unknown_type"})

@@ -12,6 +12,7 @@ from pipeline.settings import Settings
 from pipeline.topics import Topic
 from tests.e2e.postlog import postlog
 from tests.e2e.system import System, delivery, until
+from tests.receiver import receiver
 from tests.unit.records import event
 
 EMAILS = [f"person-{number}@example.com" for number in range(24)]
@@ -54,7 +55,7 @@ async def test_added_partitions_stop_nothing_and_move_no_key(system: System) -> 
     await system.deliver(ingress, [delivery(f"a{n}", "bounced.hard", email) for n, email in enumerate(EMAILS)])
     await enlarge(system.settings, events=13, suppressions=13, dead_letters=24, alerts=2, letter_states=2)
     # Whoever joins makes the group share out what there is now; all that start compare the topics.
-    others = [system.start(name) for name in ("processor", "lookup", "alerter", "ingress")]
+    others = [system.start(name) for name in ("processor", "lookup", "ingress")]
     await system.ready(processor, *others)
     await system.deliver(others[-1], [delivery(f"b{n}", "complained", email) for n, email in enumerate(EMAILS)])
     await system.caught_up()
@@ -78,7 +79,13 @@ async def test_added_partitions_stop_nothing_and_move_no_key(system: System) -> 
     status = json.loads(postlog("status", "--json", *urls, env=where(system)).stdout)
     assert status["beyond"] == [{"topic": name, "records": 1} for name in names]
     assert await system.suppressed() == set(EMAILS)
-    assert [service.stop() for service in (processor, *others, ingress)] == [0] * 6
+
+    async with receiver() as people:
+        alerter = system.start("alerter", ALERT_URLS=people.url)
+        told = {(await people.notification())["title"] for _ in names}
+        assert told == {f"postlog: records are where nobody reads them ({name})" for name in names}
+        await system.ready(alerter)
+        assert [service.stop() for service in (processor, *others, ingress, alerter)] == [0] * 6
 
 
 async def test_a_record_that_is_not_where_its_key_belongs_is_noticed(system: System) -> None:
