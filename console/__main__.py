@@ -22,7 +22,7 @@ from console.suppressions import suppressions
 from console.token import token
 from console.topics import topics
 from console.up import up
-from pipeline import output, private
+from pipeline import output, private, tokens
 from pipeline.errors import ConfigError, Interrupted, PostlogError, Unanswered
 
 #: As shells have it: 128 and the number of SIGINT.
@@ -82,7 +82,7 @@ def main(ctx: click.Context) -> None:
     """
     # A test, or a program that calls us, may give an environment of its own.
     ctx.obj = ctx.obj or os.environ
-    bearer.set(ctx.obj.get("POSTLOG_TOKEN", ""))
+    bearer.set(tokens.sendable(ctx.obj.get("POSTLOG_TOKEN", ""), "POSTLOG_TOKEN"))
     # What a command has to say it says itself, in its error: the clients' own words would only come before it.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stamina.instrumentation.set_on_retry_hooks([])

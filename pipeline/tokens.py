@@ -74,6 +74,19 @@ def parse(text: str, source: str) -> tuple[Token, ...]:
     return tuple(found)
 
 
+def sendable(text: str, name: str) -> str:
+    """A token as a header may hold it, without white space around; name is that of the variable it comes from.
+
+    Raises ConfigError, and does not show it.
+    """
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{name} is set to what is no token: put what postlog token showed there, and nothing else."
+        )
+    return token
+
+
 def holder(tokens: Iterable[Token], authorization: str | None) -> Token | None:
     """Whose token an Authorization header bears (RFC 6750, 2.1); None if nobody's."""
     scheme, _, given = (authorization or "").partition(" ")

@@ -164,6 +164,16 @@ def test_a_wrong_setting_is_one_line_and_exit_code_two() -> None:
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("token", ["a\nb", "a b", "\udcff", "\u00fc", "a\0b"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(service: Service, token: str) -> None:
+    result = postlog("suppressions", "get", "a@example.com", "--url", service.url, POSTLOG_TOKEN=token)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: POSTLOG_TOKEN is set to what is no token")
+    assert (service.paths, token in result.stderr) == ([], False)
+    postlog("suppressions", "get", "a@example.com", "--url", service.url, POSTLOG_TOKEN="postlog_x\n")
+    assert service.paths
+
+
 def test_every_setting_is_in_the_markdown_table() -> None:
     lines = postlog("settings", "--markdown").output.splitlines()
     assert len(lines) == len(documented()) + 2
