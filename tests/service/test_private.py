@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,14 @@ def reached(*_: object) -> None:
     raise Reached
 
 
+async def closes(state: Path, name: str, work: Callable[[Settings], Awaitable[None]]) -> None:
+    """Check that a service closes the folder of this name in STATE_DIR, and leaves that one as it is."""
+    ours = made(state / name)
+    with pytest.raises(Reached):
+        await work(Settings(state_dir=str(state)))
+    assert (mode(state), mode(ours)) == (0o755, 0o700)
+
+
 async def test_a_lookup_closes_its_own_folder_and_leaves_the_one_that_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,11 +125,7 @@ async def test_a_lookup_closes_its_own_folder_and_leaves_the_one_that_was_named(
     monkeypatch.setattr("pipeline.kafka.cluster_id", cluster)
     monkeypatch.setattr("pipeline.tombstones.last", last)
     monkeypatch.setattr(lookup, "Store", reached)
-    state = made(tmp_path / "state")
-    ours = made(state / "lookup")
-    with pytest.raises(Reached):
-        await lookup.work(Settings(state_dir=str(state)))
-    assert (mode(state), mode(ours)) == (0o755, 0o700)
+    await closes(made(tmp_path / "state"), "lookup", lookup.work)
 
 
 async def test_a_processor_closes_its_own_folder_and_leaves_the_one_that_was_named(
@@ -131,8 +136,4 @@ async def test_a_processor_closes_its_own_folder_and_leaves_the_one_that_was_nam
 
     monkeypatch.setattr(processor, "_look_around", looked)
     monkeypatch.setattr(processor, "Lanes", reached)
-    state = made(tmp_path / "state")
-    ours = made(state / "cluster")
-    with pytest.raises(Reached):
-        await processor.main(Settings(state_dir=str(state)))
-    assert (mode(state), mode(ours)) == (0o755, 0o700)
+    await closes(made(tmp_path / "state"), "cluster", processor.main)
