@@ -19,7 +19,9 @@ from pipeline.errors import ConfigError
 MARK = "postlog-data"
 _MEANING = "The data folder of postlog up. tmp and kafka/tmp in here are deleted at every start.\n"
 #: What other parts of postlog make in `.data`, and what a rebuild leaves that was killed.
-_MADE_ELSEWHERE = frozenset({"state", "suppressions.db", "tests", "bench-quick.json"})
+_MADE_ELSEWHERE = frozenset(
+    {"state", "tests", "bench-quick.json"} | {f"suppressions.db{end}" for end in ("", "-journal", "-shm", "-wal")}
+)
 #: What file systems put into each folder.
 _NOBODYS = frozenset({"lost+found"})
 #: Names that a message shows.

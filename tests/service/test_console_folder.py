@@ -177,7 +177,8 @@ def test_the_folder_of_a_former_release_is_taken(tmp_path: Path, left: str) -> N
 def test_what_other_commands_leave_in_the_folder_does_not_hinder(tmp_path: Path) -> None:
     for name in ("state/processor-1", "tests", "tmp/rebuild-x1", "lost+found"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / ".DS_Store").touch()
+    for name in (".DS_Store", "suppressions.db", "suppressions.db-wal"):
+        (tmp_path / name).touch()
     assert "(lookup)" in up("--data", tmp_path).stderr
 
 
