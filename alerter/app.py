@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 from aiohttp import web
@@ -112,12 +112,11 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
             fetched = await self._consumer.getmany(timeout_ms=self._patience(), max_records=MOST_RECORDS)
         except KafkaError as error:
             raise group.refusal(error, self._group) or error from error
-        for tp, records in fetched.items():
-            if self._ours(tp) and await self._may_take(tp, records[0].offset):
-                self._look_back(tp, records[0].offset)
-                self._read[tp] = records[-1].offset + 1
-                self._continuity.read(records[-1], self._clock())
-                self._take(records)
+        for tp, records in (await self._that_follow(fetched)).items():
+            self._look_back(tp, records[0].offset)
+            self._read[tp] = records[-1].offset + 1
+            self._continuity.read(records[-1], self._clock())
+            self._take(records)
         for alert in self._grouping.due(self._clock()):
             telling = tasks.create_task(self._tell(alert))
             self._telling.add(telling)
@@ -136,10 +135,23 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         """Look at what is due. Nothing waits for it: alerts go out also while Kafka is away."""
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                for tp in self._continuity.due(self._clock()):
-                    await self._goes_on(tp)
+                looks = [self._goes_on(tp) for tp in self._continuity.due(self._clock())]
+                for error in await asyncio.gather(*looks, return_exceptions=True):
+                    if isinstance(error, BaseException):
+                        raise error
         except (KafkaError, KafkaUnavailable, TimeoutError) as error:
             log.warning("cannot look at the dead letters, will try again", reason=f"{type(error).__name__}: {error}")
+
+    async def _that_follow(
+        self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Those letters that are ours, and of which it is known that they follow what was read."""
+        assignment = self._assignment
+        ours = {tp: records for tp, records in fetched.items() if self._ours(tp)}
+        may = await asyncio.gather(*[self._may_take(tp, records[0].offset) for tp, records in ours.items()])
+        if assignment is not self._assignment:
+            return {}  # Whoever has the partitions now reads them again.
+        return {tp: ours[tp] for tp, follows in zip(ours, may, strict=True) if follows}
 
     async def _may_take(self, tp: TopicPartition, offset: int) -> bool:
         """Whether letters from this offset on follow those that were read; while nobody can tell they wait."""
@@ -148,7 +160,7 @@ class Alerter(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         assignment = self._assignment
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                return await self._goes_on(tp) and assignment is self._assignment
+                return await self._goes_on(tp)
         except (KafkaError, KafkaUnavailable, TimeoutError) as error:
             log.warning("letters wait until the log can be looked at", reason=f"{type(error).__name__}: {error}")
             if assignment is self._assignment:

@@ -8,6 +8,7 @@ away for longer than the pause.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -68,6 +69,7 @@ class Continuity:
         self._known: dict[TopicPartition, _Known] = {}
         self._unknown: set[TopicPartition] = set()
         self._committed: Mapping[TopicPartition, str] = {}
+        self._asking = asyncio.Lock()
 
     def begin(self, partitions: Collection[TopicPartition]) -> None:
         """These are ours now, and no others."""
@@ -104,8 +106,9 @@ class Continuity:
 
     async def _before(self, partition: TopicPartition) -> Last | None:
         """What was read last before the partition was ours, None if nobody knows."""
-        if partition not in self._committed:
-            self._committed = await self._log.committed(self._unknown)
+        async with self._asking:  # The first one asks for all.
+            if partition not in self._committed:
+                self._committed = await self._log.committed(self._unknown)
         return last_read.read(self._committed.get(partition, ""))
 
     def read(self, record: ConsumerRecord, now: float) -> None:

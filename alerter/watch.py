@@ -141,6 +141,7 @@ class Watch:
         await consumer.seek_to_beginning(*places)
         ends = await consumer.end_offsets(places)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._strangers.run(consumer, self._clock))
             while True:
                 await self._look_at_topics(consumer, places)
                 await self._read(consumer)
@@ -149,7 +150,6 @@ class Watch:
                     ends = {}
                     self.caught_up.set()
                 if self.caught_up.is_set():
-                    await self._strangers.look(consumer, self._clock())
                     self._look()
                 if self.caught_up.is_set() and self._leads():
                     self._tell_what_is_due(tasks)

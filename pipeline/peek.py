@@ -5,6 +5,7 @@ A shell over one aiokafka consumer, whose own reading it does not touch.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -75,9 +76,11 @@ async def compare(
 
 async def replaced(consumer: AIOKafkaConsumer, partition: TopicPartition, last: Last) -> str | None:
     """How the log contradicts what was read last; None if it does not. Raises KafkaError if nobody can tell."""
-    first: int = (await consumer.beginning_offsets([partition]))[partition]
-    problem, _ = await compare(consumer, partition, last, first=first)
-    return problem
+    # At once: each answer of a broker waits behind a fetch that is under way.
+    begins, found = await asyncio.gather(
+        consumer.beginning_offsets([partition]), at(consumer, partition, last.offset)
+    )
+    return last_read.replaced(last, found.record if found else None, first=begins[partition])
 
 
 def _may_pass(error: Exception) -> bool:
