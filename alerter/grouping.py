@@ -1,6 +1,6 @@
 """Which dead letters people are told about, when, and up to where the topic is thereby covered.
 
-Pure: the clock is an argument (`now`, seconds since the epoch, never going back). app.py owns Kafka, channels.py
+Pure: the clock is an argument (`now`, seconds since the epoch, never going back). loop.py owns Kafka, channels.py
 sends. What always holds, unless the process dies: every letter is counted in exactly one alert that went out, and
 `committable` never passes a letter that is in none. After a crash the letters behind it are read again; of those that
 had been told, but stood behind another group's untold one, the records that `told` makes remind us, and by

@@ -15,11 +15,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, InvalidSessionTimeoutError, KafkaError
 from prometheus_client import REGISTRY
 
-from alerter import app, channels, continuity
-from alerter.app import Alerter
+from alerter import channels, continuity, loop
 from alerter.continuity import Continuity
 from alerter.group_told import GroupTold
 from alerter.grouping import Grouping, Policy
+from alerter.loop import Alerter
 from alerter.message import Message
 from alerter.services import Service
 from alerter.watch import Watch
@@ -315,7 +315,7 @@ async def test_a_stop_lets_alerts_on_their_way_go_out_and_commits_them() -> None
 
 
 async def test_a_stop_does_not_wait_for_a_channel_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "DRAIN_SECONDS", 0.01)
     async with running() as found:
         found.place.open.clear()
         found.consumer.produce("hard_bounce")
@@ -434,7 +434,7 @@ async def test_it_is_live_while_the_loop_makes_passes_and_ready_with_an_assignme
         assert not found.alerter.ready().ok
         await found.passed()
         assert found.alerter.ready().ok
-        now += app.LIVE_SECONDS - 1
+        now += loop.LIVE_SECONDS - 1
         assert found.alerter.live().ok
         now += 1
         assert not found.alerter.live().ok
@@ -446,14 +446,14 @@ async def test_it_is_live_while_the_loop_makes_passes_and_ready_with_an_assignme
 
 async def test_metric_labels_from_headers_are_known_words_and_few() -> None:
     async with running() as found:
-        for number in range(app.MOST_PROVIDERS + 5):
+        for number in range(loop.MOST_PROVIDERS + 5):
             found.consumer.produce(f"word-{number}")
             headers = found.consumer.waiting[-1].headers
             headers[-1] = (contract.HEADER_PROVIDER, b"odd provider %d" % number)
         await found.passed()
-    labels = {tuple(sample.labels.items()) for metric in app.LETTERS.collect() for sample in metric.samples}
+    labels = {tuple(sample.labels.items()) for metric in loop.LETTERS.collect() for sample in metric.samples}
     odd = [dict(pairs) for pairs in labels if dict(pairs)["provider"].startswith("odd")]
-    assert 0 < len({pairs["provider"] for pairs in odd}) <= app.MOST_PROVIDERS
+    assert 0 < len({pairs["provider"] for pairs in odd}) <= loop.MOST_PROVIDERS
     assert {pairs["type"] for pairs in odd} == {"unknown"}
     assert any(dict(pairs)["provider"] == "other" for pairs in labels)
 
