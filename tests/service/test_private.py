@@ -131,8 +131,8 @@ async def test_a_lookup_closes_its_own_folder_and_leaves_the_one_that_was_named(
 async def test_a_processor_closes_its_own_folder_and_leaves_the_one_that_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def looked(*_: object) -> tuple[topics.Topics, str, dict[str, int]]:
-        return TOPICS, "cluster", {}
+    async def looked(*_: object) -> tuple[topics.Topics, str, dict[str, int], dict[str, str]]:
+        return TOPICS, "cluster", {}, {}
 
     monkeypatch.setattr(processor, "_look_around", looked)
     monkeypatch.setattr(processor, "Lanes", reached)
