@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-from prometheus_client import REGISTRY
 
-from processor import former_keys
+from processor import former_keys, metrics
 from processor.former_keys import SLICE, FormerKeys
 from processor.lane import Lane
 
@@ -26,7 +25,9 @@ class FakeLane:
 
 
 def shown(lane: FakeLane) -> float | None:
-    return REGISTRY.get_sample_value("postlog_processor_former_keys", {"partition": str(lane.number)})
+    (gauge,) = metrics.FORMER_KEYS.collect()
+    found = {sample.labels["partition"]: sample.value for sample in gauge.samples}
+    return found.get(str(lane.number))
 
 
 async def look(found: FormerKeys, *lanes: FakeLane) -> None:

@@ -129,6 +129,7 @@ def asked(memory: Memory, texts: Sequence[str]) -> list[tuple[int, Any, Any]]:
             )
             return asyncio.run(ask(store))
         finally:
+            api.ROWS.set_function(lambda: 0)  # which would ask a closed store
             store.close()
 
 
