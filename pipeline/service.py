@@ -177,8 +177,8 @@ def run(
 
 def exit_code(service: str, start: Callable[[Settings], None], environ: Mapping[str, str] = os.environ) -> int:
     """Call start with the settings of the environment; 0, or the exit code that says what stopped it."""
-    # Until we know better: what refuses a setting is said as everything else is.
-    logs.configure(Settings(), service)
+    # A setting that is refused is told as all else is, so before the others are looked at.
+    logs.configure(Settings(log_format="json" if environ.get("LOG_FORMAT") == "json" else "console"), service)
     try:
         settings = environment.load(environ)
         logs.configure(settings, service)

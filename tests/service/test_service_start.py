@@ -65,6 +65,12 @@ def test_a_wrong_setting_is_one_line_on_standard_error(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_wrong_setting_is_told_as_json_to_who_reads_json(tmp_path: Path) -> None:
+    done = started("alerter", tmp_path, ALERT_RETRY_SECONDS="inf", LOG_FORMAT="json")
+    assert done.returncode == 2
+    assert json.loads(done.stderr)["error"].startswith("ALERT_RETRY_SECONDS is 'inf'")
+
+
 async def test_who_cannot_listen_says_why_and_which_setting_mends_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
