@@ -321,7 +321,8 @@ async def test_a_letter_that_nobody_deals_with_is_told_once_and_that_somebody_di
 ) -> None:
     changes = {"alert_open_seconds": 0.5, "alert_digest_seconds": HOUR}
     environment = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix}
-    async with receiver() as people:
+    told = kafka.topics_of(settings).alerts
+    async with receiver() as people, running(settings, tmp_path) as system:
         await dead_letter(settings, "opened")
         with alerter(settings, tmp_path, alert_urls=people.url, **changes) as process:
             assert (await people.notification())["title"] == "postlog: dead letters wait for too long"
@@ -329,6 +330,9 @@ async def test_a_letter_that_nobody_deals_with_is_told_once_and_that_somebody_di
             done = await asyncio.to_thread(postlog, *line, env=environment)
             assert done.returncode == 0, done.stderr
             assert (await people.notification())["title"] == "postlog: no dead letter waits for too long any more"
+            async for attempt in until():
+                with attempt:
+                    assert len(await system.records(told)) == 2
             process.popen.kill()
         with alerter(settings, tmp_path, alert_urls=people.url, **changes):
             await dead_letter(settings, "hard_bounce")

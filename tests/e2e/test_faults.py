@@ -467,10 +467,10 @@ async def test_a_service_refuses_to_start_on_topics_that_are_not_as_the_file_say
     system: System, name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "topics.yaml"
-    file.write_text(TOPICS_FILE.replace("partitions: 12", "partitions: 6"))
+    file.write_text(TOPICS_FILE.replace("partitions: 12", "partitions: 24"))
     service = system.start(name, TOPICS_FILE=str(file))
     assert await asyncio.to_thread(service.process.wait, PATIENCE) == 2
-    assert "partitions is 12, topics.yaml says 6" in service.said()
+    assert "partitions is 12, topics.yaml says 24" in service.said()
 
 
 async def test_an_ingress_without_a_secret_refuses_to_start(system: System) -> None:
