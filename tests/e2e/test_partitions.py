@@ -82,8 +82,8 @@ async def test_added_partitions_stop_nothing_and_move_no_key(system: System) -> 
 
     async with receiver() as people:
         alerter = system.start("alerter", ALERT_URLS=people.url)
-        told = {(await people.notification())["title"] for _ in names}
-        assert told == {f"postlog: records are where nobody reads them ({name})" for name in names}
+        told = await people.notification()  # What is found together is told together.
+        assert all(f"records are where nobody reads them ({name})" in str(told) for name in names), told
         await system.ready(alerter)
         assert [service.stop() for service in (processor, *others, ingress, alerter)] == [0] * 6
 
