@@ -124,13 +124,19 @@ class Store:
 
     def place(self, topic: str) -> tuple[Place, bool] | None:
         """How far the changelog is in here, and whether a former release wrote that; None if never read."""
-        value = self._db.get(_POSITION + topic.encode())
+        value = self._own(_POSITION + topic.encode())
         return None if value is None else place.decode(value)
 
     def source(self) -> str:
         """Id of the topic whose events made this state; empty if nobody noted it."""
-        value = self._db.get(_SOURCE)
+        value = self._own(_SOURCE)
         return "" if value is None else value.decode()
+
+    def _own(self, key: bytes) -> bytes | None:
+        """What stands beside the tables."""
+        with self._guarded():
+            found: bytes | None = self._db.get(key)
+            return found
 
     def note_source(self, identity: str) -> None:
         """Note that id."""
@@ -171,11 +177,19 @@ class Store:
 
     def _release(self) -> None:
         for table in self._tables.values():
-            table.close()
+            self._shut(table)
         self._tables.clear()
         # Each handle keeps the database open, and its lock held.
         self._handles.clear()
-        self._db.close()
+        self._shut(self._db)
+
+    def _shut(self, database: Rdict) -> None:
+        """Close it. One that failed before raises that again, and is closed all the same."""
+        try:
+            database.close()
+        except Exception as error:  # rocksdict raises nothing narrower
+            self.broken = True
+            log.warning("a store is broken", path=str(self.path), error=str(error))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -123,3 +123,32 @@ def test_a_walk_that_meets_a_damaged_block_does_not_pass_for_a_whole_one(path: P
     again = open_store(path)
     assert again.empty()
     again.close()
+
+
+def test_a_store_whose_files_cannot_be_merged_is_discarded_when_it_is_closed(path: Path) -> None:
+    def fill_anew(store: Store) -> None:
+        store.write({"calls": [(number.to_bytes(8, "big"), os.urandom(100)) for number in range(1_000)]}, {})
+
+    def merge(store: Store) -> None:
+        # RocksDB merges the four files in the background. From when it has failed, each write and each close fails.
+        while True:
+            store.write({"calls": [(b"k", b"v")]}, {})
+
+    for _ in range(3):
+        store = open_store(path)
+        fill_anew(store)
+        store.close()
+    for file in path.glob("*.sst"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    store = open_store(path)
+    fill_anew(store)
+    store.close()  # writes the fourth one
+    store = open_store(path)
+    with pytest.raises(StoreBroken, match="block checksum mismatch"):
+        merge(store)
+    store.close()
+    again = open_store(path)
+    assert again.empty()
+    again.close()
