@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 #: Lines of each kind that a report shows.
@@ -219,8 +220,11 @@ def _order(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, lis
     logged = _by_address((event.get("email"), i) for i, event in firsts.items())
     for email, ids in sent.items():
         wanted = set(ids)
-        if [identity for identity in logged.get(email, []) if identity in wanted] != [i for i in ids if i in firsts]:
-            wrong["an address' events out of order in the log"].append(email)
+        there = [identity for identity in logged.get(email, []) if identity in wanted]
+        for got, expected in zip_longest(there, [i for i in ids if i in firsts]):
+            if got != expected:
+                wrong["an address' events out of order in the log"].append(f"{email}: {got} before {expected}")
+                break
 
 
 def _calls(found: Found, firsts: dict[str, dict[str, Any]], wrong: dict[str, list[str]]) -> int:
