@@ -62,6 +62,7 @@ async def remade(
         processor.restart()
     await system.ready(*processors)
     await system.caught_up()
+    await until(lambda: _nothing_owed(system, processors), "every call is made")
     return checker.check(_since(await look(senders), senders))
 
 
@@ -83,6 +84,11 @@ def _since(found: Found, senders: Senders) -> Found:
 
 async def _none_ready(system: System, processors: Collection[Service]) -> bool:
     return 200 not in [await system.status(f"{each.url}/health/ready") for each in processors]
+
+
+async def _nothing_owed(system: System, processors: Collection[Service]) -> bool:
+    owed = [await system.metric(each, "postlog_processor_calls_owed") for each in processors]
+    return not sum(sum(of_lanes.values()) for of_lanes in owed)
 
 
 async def _told(system: System) -> bool:
