@@ -10,8 +10,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
@@ -72,6 +73,24 @@ class Sparing:
             self._say_again[key] = now + SELDOM_SECONDS
 
 
+class Stream:
+    """Where lines go. One that cannot be written is dropped: a full disk of the log must not fail a request."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """How many characters there were, written or not."""
+        with suppress(OSError):
+            self._to.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what waits, if that is possible."""
+        with suppress(OSError):
+            self._to.flush()
+
+
 def masked(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Processor of structlog, after `format_exc_info` and before what renders: no address is in the line."""
     return {name: masking.value(item) for name, item in line.items()}
@@ -79,6 +98,7 @@ def masked(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typin
 
 def configure(settings: Settings, service: str) -> None:
     """Set logging up for this process; every line carries the service's name. Call once, first."""
+    stream = cast(TextIO, Stream(sys.stderr))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -97,11 +117,11 @@ def configure(settings: Settings, service: str) -> None:
     structlog.configure(
         processors=[*shared, masked, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
