@@ -26,6 +26,8 @@ from tests.e2e.system import Service, System, until
 
 #: Seconds for which events are sent to the new topic, and how many in one.
 SECONDS, RATE = 3.0, 30.0
+#: Seconds after which the processors must have gone on: one broker of three is gone for good by then.
+SETTLE = 180.0
 #: No id and no address is one of before.
 SEEDS, FIRST = 1_000_000, 100
 
@@ -64,9 +66,9 @@ async def remade(
         processor.restart()
     # While partitions move a processor may end itself, to begin again at the committed offset.
     async with supervised():
-        await until(lambda: _all_ready(system, processors), "every processor says that it is ready")
+        await until(lambda: _all_ready(system, processors), "every processor says that it is ready", SETTLE)
         await system.caught_up()
-        await until(lambda: _nothing_owed(system, processors), "every call is made")
+        await until(lambda: _nothing_owed(system, processors), "every call is made", SETTLE)
     return checker.check(_since(await look(senders), senders))
 
 
