@@ -56,6 +56,10 @@ class Names:
         """A process's folder."""
         return self.place / f"{self._prefix}spooled-{number}"
 
+    def next_number(self) -> int:
+        """Of a new folder; above those of all that are there."""
+        return max((int(path.name.rpartition("-")[2]) for path in self.folders()), default=-1) + 1
+
     def folders(self) -> list[Path]:
         """Those of all processes, oldest number first."""
         return self._found(r"spooled-\d+")

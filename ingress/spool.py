@@ -30,7 +30,7 @@ from pipeline.errors import KafkaUnavailable, StoreLocked
 
 log = structlog.get_logger(__name__)
 
-#: Folders that are tried for one that no other process has.
+#: Names of folders that are tried: other processes may make theirs at the same moment.
 MOST_FOLDERS = 256
 #: Bytes that are read to learn when the oldest row was taken.
 PEEK_BYTES = 64 * 1024
@@ -238,13 +238,17 @@ class Spool:
             each.done.exception()  # retrieved, for when nobody waits any more
 
     def _make(self) -> Folder:
-        """A folder of our own. Raises OSError."""
-        for number in range(MOST_FOLDERS):
+        """A folder of our own, behind all that are there: what is taken over leaves in the order of their numbers.
+
+        Raises OSError.
+        """
+        first = self._names.next_number()
+        for number in range(first, first + MOST_FOLDERS):
             try:
                 return folders.make(self._names.folder(number))
             except (FileExistsError, StoreLocked):
                 continue
-        raise FileExistsError(f"there are {MOST_FOLDERS} spools already, and processes have them all")
+        raise FileExistsError(f"{MOST_FOLDERS} other processes make their spools at this moment")
 
     def _room(self) -> int:
         """Bytes that the disk has for us."""

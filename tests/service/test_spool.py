@@ -335,6 +335,20 @@ async def test_each_process_has_its_own_and_takes_over_what_others_left(tmp_path
     assert sent(opened(tmp_path, prefix="q.")) == ["2"]
 
 
+async def test_what_several_processes_left_one_after_another_leaves_in_the_order_in_which_it_came(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    await first.append([outgoing("a")])
+    await first.close()
+    second = opened(tmp_path)
+    assert sent(second) == ["a"]  # and its folder goes, whose number is free again
+    await second.append([outgoing("b")])
+    await second.close()
+    third = opened(tmp_path)
+    await third.append([outgoing("c")])
+    await third.close()
+    assert sent(opened(tmp_path)) == ["b", "c"]
+
+
 async def test_a_process_that_claims_a_folder_while_another_removes_it_gets_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +361,9 @@ async def test_a_process_that_claims_a_folder_while_another_removes_it_gets_anot
         """After it was opened and before it is locked its owner removes it, and a third one makes it anew."""
         monkeypatch.setattr(fcntl, "flock", lock)
         assert sent(first) == ["0"]
+        assert first._own is not None
+        first._own.remove()
+        first._own = None
         others.append(opened(tmp_path))
         others[0]._store([spooling.encode(Row(1, outgoing("theirs")))])
         lock(fd, how)
