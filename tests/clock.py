@@ -1,7 +1,7 @@
 """The time of day of a process, stepped below Python: aiokafka asks for it in C, where no patch of `time` reaches.
 
-libfaketime is loaded before the C library and looks into a file at each question for the time; Debian has it as
-`faketime`. What counts the seconds that pass (the monotonic clock) is not stepped, as on a real machine.
+libfaketime is loaded before the C library and looks into a file every second or two; Debian has it as `faketime`. What
+counts the seconds that pass (the monotonic clock) is not stepped, as on a real machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from typing import Any
 
 #: Where packages of Linux distributions put the library.
 PLACES = ("*/faketime/libfaketime.so.1", "faketime/libfaketime.so.1")
+
+#: For how long it goes by what it saw in the file, whole seconds. If it looked at each question for the time, a processor
+#: that opens its lanes would spend most of its time there.
+CACHE_SECONDS = "1"
 
 
 def library() -> Path:
@@ -28,14 +32,14 @@ def environment(file: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": str(library()),
         "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": CACHE_SECONDS,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",  # files keep the times that they have
     }
 
 
 def step(file: Path, seconds: float) -> None:
-    """Put whoever follows the file so many seconds ahead of the real time, or behind it."""
+    """Put whoever follows the file so many seconds ahead of the real time, or behind it, within two seconds."""
     written = file.with_name(f"{file.name}.new")
     written.write_text(f"{seconds:+g}\n")
     # At once, since half of a file would be another time.
