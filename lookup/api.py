@@ -8,9 +8,9 @@ A shell over aiohttp; `lookup.questions` and `lookup.answers` hold the rules, th
     GET  /suppressions           the list as lines of JSON in key order, the last line {"next": ...} being the cursor;
                                  after=ADDRESS begins behind it, limit=1000 (0: all), suppressed=true (false, all)
 
-Until the whole topic was read once, and while it lacks what the list knew before, every answer is 503: "not
-suppressed" from half a list would let somebody mail an address. An address whose record cannot be read is answered
-500, for the same reason.
+Until the whole topic was read once, while it lacks what the list knew before, and where the local list is damaged the
+answer is 503: "not suppressed" from half a list would let somebody mail an address. An address whose record cannot be
+read is answered 500, for the same reason.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from lookup.questions import Listing, Refused
 from lookup.store import Store
 from pipeline import addresses, contract, ready, service
 from pipeline.access import Access
+from pipeline.errors import StoreBroken
 from pipeline.ready import Ready
 from pipeline.service import Health
 
@@ -41,6 +42,8 @@ NOT_YET = Refused(503, "the list is not caught up yet, an answer now could be wr
 LOST = Refused(
     503, "the topic lacks addresses that this list knew, an answer now could be wrong: /health/ready says what to do"
 )
+
+BROKEN = Refused(503, "the local list cannot be read, this lookup starts again: ask again in a few seconds")
 
 REQUESTS = prometheus_client.Counter(
     "postlog_lookup_requests", "answered requests by question and HTTP status", ["route", "status"]
@@ -95,7 +98,10 @@ class Api:
         async def handle(request: web.Request) -> web.StreamResponse:
             status = 500
             try:
-                response = await handler(request) if self._follower.caught_up else refusal(self._not_now)
+                try:
+                    response = await handler(request) if self._follower.caught_up else refusal(self._not_now)
+                except StoreBroken:
+                    response = refusal(BROKEN)
                 status = response.status
                 return response
             finally:
@@ -154,7 +160,10 @@ class Api:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):  # the client went away: it has what it wanted
-            await self._stream(listing, response)
+            try:
+                await self._stream(listing, response)
+            except StoreBroken:
+                await response.write(ndjson([encode({"error": BROKEN.error})]))
         return response
 
     async def _stream(self, listing: Listing, response: web.StreamResponse) -> None:
@@ -187,7 +196,7 @@ def reply(answer: object, *, status: int = 200) -> web.Response:
 def refusal(refused: Refused) -> web.Response:
     """The answer to a question that has none."""
     response = reply({"error": refused.error}, status=refused.status)
-    if refused in (NOT_YET, LOST):
+    if refused in (NOT_YET, LOST, BROKEN):
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 

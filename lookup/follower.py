@@ -25,7 +25,7 @@ from lookup.connection import Log, out_of_sight
 from lookup.progress import Again, Extent, Goal, Place, Progress
 from lookup.store import Store
 from pipeline.contract import Record
-from pipeline.errors import KafkaUnavailable, TopicsMismatch
+from pipeline.errors import KafkaUnavailable, StoreBroken, TopicsMismatch
 from pipeline.service import Health
 from pipeline.topics import Topic
 
@@ -92,7 +92,10 @@ class Follower:
         return bool(self._lost)
 
     async def run(self) -> None:
-        """Follow for good, however often Kafka goes away. Raises TopicsMismatch, and what waiting does not mend."""
+        """Follow for good, however often Kafka goes away.
+
+        Raises TopicsMismatch, StoreBroken, and what waiting does not mend.
+        """
         async for attempt in stamina.retry_context(on=out_of_sight, attempts=None, timeout=None, wait_max=2.0):
             with attempt:
                 try:
@@ -179,6 +182,8 @@ class Follower:
     async def _follow(self, consumer: Log) -> NoReturn:
         """Read on. Raises if Kafka is out of sight, or the log has left us."""
         while True:
+            if self._store.broken:  # for who asked
+                raise StoreBroken(f"{self._store.path} cannot be read: the next start reads the list from Kafka")
             if consumer.partitions_for_topic(self._topic.name) is None:
                 # Hanging up spares the broker: aiokafka would ask for the topic thousands of times a second.
                 raise KafkaUnavailable(

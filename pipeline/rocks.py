@@ -16,6 +16,16 @@ from rocksdict import Rdict
 STEP_ROWS, STEP_BYTES = 1_000, 1024 * 1024
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether RocksDB could not open a database since somebody has it; a corrupt block is no lock."""
+    return "/LOCK:" in str(error)  # the file that it names
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether RocksDB found its files damaged or missing; a disk that is full or may not be written is no damage."""
+    return str(error).startswith("Corruption: ") or "No such file or directory" in str(error)
+
+
 def rows(db: Rdict, from_key: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
     """Every row of a database or column family in raw mode, from a key on, in the order of keys.
 

@@ -49,16 +49,11 @@ def open_store(path: Path, buffer: int = BUFFER) -> Store:
     try:
         return Store(path, buffer)
     except Exception as error:  # rocksdict raises nothing narrower
-        if is_locked(error):
+        if rocks.is_locked(error):
             raise StoreLocked(f"{path} is open in another process: give each its own STATE_DIR") from None
         log.warning("store discarded, it cannot be opened", path=str(path), error=str(error))
         discard(path)
         return Store(path, buffer)
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether RocksDB could not open a database since somebody has it; a corrupt block is no lock."""
-    return "/LOCK:" in str(error)  # the file that it names
 
 
 class Store:

@@ -16,7 +16,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline import kafka, offsets
+from pipeline import kafka, offsets, rocks
 from pipeline.errors import StateLost, StoreBroken, StoreLocked
 from processor import changelog, dedup, kept, marks, store
 from processor.lacking import Lacking
@@ -145,7 +145,7 @@ def _opened(path: Path) -> Store:
     try:
         return Store(path, store.BUFFER, disposable=False)
     except Exception as error:  # rocksdict raises nothing narrower
-        if store.is_locked(error):
+        if rocks.is_locked(error):
             raise StoreLocked(f"{path} is in use: stop the processor that has it") from None
         raise StoreBroken(
             f"{path} cannot be opened, so that nothing of it can be written back: {error}. To go on without it, "

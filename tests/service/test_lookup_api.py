@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lookup.progress import Progress
 from lookup.store import Store
 from pipeline import service, suppression
 from pipeline.access import Access
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoreBroken
 from pipeline.service import Health
 from pipeline.suppression import Choice, Facts, Span, Suppression
 
@@ -350,6 +351,75 @@ async def test_metrics_tell_how_many_rows_there_are(store: Store, client: Client
 def test_a_second_process_on_one_store_is_refused_with_the_cure(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"STATE_DIR.*another lookup"):
         Store(tmp_path / "store")
+
+
+def many(store: Store) -> list[str]:
+    """So many rows that they fill several blocks of a file."""
+    emails = [f"{secrets.token_hex(20)}@example.com" for _ in range(2_000)]
+    keep(store, emails)
+    return sorted(emails)
+
+
+def damage(path: Path) -> None:
+    """Turn bits in the middle of each table file: one block of it cannot be read any more."""
+    for file in path.glob("*.sst"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[tuple[Store, list[str]]]:
+    """A store with a block that cannot be read, and the addresses in it."""
+    path = tmp_path / "damaged"
+    store = Store(path)
+    emails = many(store)
+    store.close()
+    Store(path).close()  # writes what is in memory to a file
+    damage(path)
+    store = Store(path)
+    yield store, emails
+    store.close()
+
+
+async def test_a_damaged_list_says_no_address_may_be_mailed(damaged: tuple[Store, list[str]]) -> None:
+    store, emails = damaged
+    runner = await service.serve(api.build(store, FakeFollower(), Access(None)), "127.0.0.1", 0, shutdown_timeout=1.0)
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, "http://{}:{}".format(*runner.addresses[0][:2]))
+        answers = [(await client.get(f"/suppressions/{email}"))[0] for email in emails]
+        assert set(answers) == {200, 503}
+        assert store.broken
+        response, text = await client.response(f"/suppressions/{emails[answers.index(503)]}")
+        assert "cannot be read" in text
+        assert response.headers["Retry-After"] == "5"
+        assert (await client.check({"emails": emails}))[0] == 503
+        *rows, last = await client.lines("?limit=0")
+        assert len(rows) < len(emails)
+        assert "cannot be read" in last["error"]
+    await runner.cleanup()
+
+
+def test_a_damaged_list_is_discarded_when_it_is_closed(damaged: tuple[Store, list[str]]) -> None:
+    store, emails = damaged
+    with pytest.raises(StoreBroken, match="block checksum mismatch"):
+        store.get_many([email.encode() for email in emails])
+    store.close()
+    again = Store(store.path)
+    assert (again.page(b"", 10), again.progress()) == ([], None)
+    again.close()
+
+
+def test_a_list_that_cannot_be_opened_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    store = Store(path)
+    many(store)
+    store.close()
+    for file in path.glob("MANIFEST-*"):
+        file.write_bytes(secrets.token_bytes(100))
+    again = Store(path)
+    assert again.progress() is None
+    again.close()
 
 
 def test_clearing_the_store_leaves_no_row_and_the_new_progress(store: Store) -> None:

@@ -22,7 +22,7 @@ from lookup.progress import Place, Progress
 from lookup.store import Store
 from pipeline import suppression
 from pipeline.contract import Headers
-from pipeline.errors import TopicsMismatch
+from pipeline.errors import StoreBroken, TopicsMismatch
 from pipeline.suppression import Choice, Facts, Span, Suppression
 from pipeline.topics import Topic
 
@@ -488,6 +488,13 @@ async def test_entries_that_come_there_later_stop_it_too(log: FakeLog, store: St
 async def test_an_error_that_waiting_does_not_mend_ends_the_follower(log: FakeLog, store: Store) -> None:
     log.failure = TopicAuthorizationFailedError("list")
     with pytest.raises(TopicAuthorizationFailedError):
+        async with asyncio.timeout(10):
+            await Follower(log.connect, store, TOPIC, tombstones_last=DAY, stall_seconds=60).run()
+
+
+async def test_a_list_that_cannot_be_read_any_more_ends_the_follower(log: FakeLog, store: Store) -> None:
+    store.broken = True  # somebody who asked met the damage
+    with pytest.raises(StoreBroken, match="reads the list from Kafka"):
         async with asyncio.timeout(10):
             await Follower(log.connect, store, TOPIC, tombstones_last=DAY, stall_seconds=60).run()
 
