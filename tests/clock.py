@@ -1,7 +1,7 @@
 """The time of day of a process, stepped below Python: aiokafka asks for it in C, where no patch of `time` reaches.
 
-libfaketime is loaded before the C library and looks into a file every second or two; Debian has it as `faketime`. What
-counts the seconds that pass (the monotonic clock) is not stepped, as on a real machine.
+libfaketime is loaded before the C library and looks into a file every second or two; Debian has it as `faketime`.
+What counts the seconds that pass (the monotonic clock) is not stepped, as on a real machine.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 #: Where packages of Linux distributions put the library.
 PLACES = ("*/faketime/libfaketime.so.1", "faketime/libfaketime.so.1")
 
-#: For how long it goes by what it saw in the file, whole seconds. If it looked at each question for the time, a processor
-#: that opens its lanes would spend most of its time there.
+#: For how long it goes by what it saw in the file, whole seconds. If it looked at each question for the time, a
+#: processor that opens its lanes would spend most of its time there.
 CACHE_SECONDS = "1"
 
 

@@ -144,7 +144,7 @@ async def filled(place: Path, count: int, size: int = 0) -> list[str]:
 
 async def process(code: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *arguments, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
+        sys.executable, "-c", code, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
     )
 
 
@@ -335,7 +335,7 @@ async def test_each_process_has_its_own_and_takes_over_what_others_left(tmp_path
     assert sent(opened(tmp_path, prefix="q.")) == ["2"]
 
 
-async def test_what_several_processes_left_one_after_another_leaves_in_the_order_in_which_it_came(tmp_path: Path) -> None:
+async def test_what_one_process_after_another_left_is_sent_in_the_order_in_which_it_came(tmp_path: Path) -> None:
     first = opened(tmp_path)
     await first.append([outgoing("a")])
     await first.close()

@@ -127,9 +127,14 @@ def test_a_walk_that_meets_a_damaged_block_does_not_pass_for_a_whole_one(path: P
 
 
 def test_a_store_whose_files_cannot_be_merged_is_discarded_when_it_is_closed(path: Path) -> None:
-    # RocksDB merges four files of a table in the background. From when that has failed, each write and each close fails.
+    # RocksDB merges four files of a table in the background. Once that has failed, each write and each close fails.
     def another_file(store: Store) -> None:
         store.write({"calls": [(number.to_bytes(8, "big"), os.urandom(100)) for number in range(1_000)]}, {})
+
+    def write_until_it_fails(store: Store) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            another_file(store)
 
     for _ in range(3):
         store = open_store(path)
@@ -141,10 +146,8 @@ def test_a_store_whose_files_cannot_be_merged_is_discarded_when_it_is_closed(pat
         file.write_bytes(content)
     # With so small a buffer the fourth file is written while the store is open, not when it is closed.
     store = open_store(path, buffer=64 * 1024)
-    deadline = time.monotonic() + 60
     with pytest.raises(StoreBroken, match="block checksum mismatch"):
-        while time.monotonic() < deadline:
-            another_file(store)
+        write_until_it_fails(store)
     store.close()
     again = open_store(path)
     assert again.empty()
