@@ -144,8 +144,9 @@ async def filled(place: Path, count: int, size: int = 0) -> list[str]:
 
 async def process(code: str, *arguments: str) -> asyncio.subprocess.Process:
     env = {**os.environ, "PYTHONPATH": "."}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return await asyncio.create_subprocess_exec(sys.executable, "-c", code, *arguments, **pipes, env=env)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    )
 
 
 async def said(by: asyncio.subprocess.Process) -> list[list[str]]:
