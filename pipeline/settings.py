@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"], Meta(description="how to prove the password")
     ] = "SCRAM-SHA-512"
     kafka_sasl_username: Annotated[str, Meta(description="who we are to the brokers")] = ""
-    kafka_sasl_password: Annotated[str, Meta(description="our password there")] = ""
+    kafka_sasl_password: Annotated[str, Meta(description="the password of that user")] = ""
     kafka_sasl_password_file: Annotated[
         str, Meta(description="or the file that holds it and nothing else; it is read again for every new client")
     ] = ""
@@ -372,7 +372,7 @@ def _shown(default: object) -> str:
 
 
 def documented() -> list[tuple[str, str, str]]:
-    """(variable, default, meaning) of every setting, in order: the table in the README is made of it."""
+    """(variable, default, meaning) of every setting, in order: docs/settings.md is made of it."""
     described = schema()
     return [
         (field.name.upper(), _shown(field.default), described[field.name]["description"])
