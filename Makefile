@@ -44,6 +44,10 @@ check: $(READY) ## lint and types
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
+.PHONY: docs
+docs: $(READY) ## write the pages that follow from the code: settings, commands, decisions
+	@$(BIN)/python -m tests.reference
+
 .PHONY: format
 format: $(READY) ## put the code into the one format
 	@$(BIN)/ruff check --quiet --fix .

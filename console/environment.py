@@ -11,7 +11,7 @@ from pipeline.settings import documented
 
 
 @click.command()
-@click.option("--markdown", is_flag=True, help="Print the table of the README.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/settings.md.")
 def settings(*, markdown: bool) -> None:
     """List the environment variables that configure the services.
 
