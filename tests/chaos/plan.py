@@ -63,8 +63,10 @@ CLUSTER_KINDS = (
     Kind("cut_log", BROKERS, 8, 10, patient=True),
     Kind("more_partitions", ("events",), 2, 3, patient=True, once=True),
 )
+#: What comes at the end of a run, once: the events topic is deleted and made anew. See `epilogue.py`.
+REMADE = "remade"
 _OF_CLUSTER = {kind.name for kind in CLUSTER_KINDS}
-_NAMES = {
+_NAMES = {REMADE} | {
     name
     for kind in (*SERVICE_KINDS, *CLUSTER_KINDS)
     for name in (kind.name, *[f"{kind.name}:{target}" for target in kind.targets])

@@ -27,7 +27,7 @@ from tests.chaos.bodies import spelled
 from tests.chaos.checker import Found, Verdict
 from tests.chaos.cluster import Cluster
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.plan import PROCESSORS, SERVICES, plan
+from tests.chaos.plan import PROCESSORS, REMADE, SERVICES, plan
 from tests.chaos.senders import NOBODY, Senders
 from tests.e2e.system import SESSION_SECONDS, Service, System, running, until
 from tests.receiver import Receiver, receiver
@@ -36,8 +36,6 @@ from tests.receiver import Receiver, receiver
 SETTLE = 180.0
 #: How long senders go on when a broker has gone for good.
 LAST_SECONDS = 8.0
-#: What comes at the end: the events topic is deleted and made anew.
-REMADE = "remade"
 #: Seconds before a stall in which what caused it may have happened.
 BEFORE = 10.0
 #: An address of the senders in any text, however it is spelled.

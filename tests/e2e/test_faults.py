@@ -342,17 +342,6 @@ async def test_a_store_of_another_log_is_restored_anew(system: System) -> None:
     await check(system, sent)
 
 
-async def test_a_processor_that_cannot_join_the_group_is_not_live_and_stops_when_asked(system: System) -> None:
-    # Shorter than the broker allows.
-    processor = system.start("processor", PROCESSOR_SESSION_TIMEOUT_SECONDS="2", LANE_STALL_SECONDS="1")
-
-    async def not_live() -> bool:
-        return await system.status(f"{processor.url}/health/live") == 503
-
-    await until(not_live, "it is not live")
-    assert await asyncio.to_thread(processor.stop) == 0
-
-
 async def _is_suppressed(system: System, email: str) -> bool:
     return email in await system.suppressed()
 

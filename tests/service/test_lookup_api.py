@@ -45,26 +45,26 @@ class Client:
     """Asks one running API."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
-        self._session, self._base = session, base
+        self.session, self.base = session, base
 
     async def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON body; the path goes out exactly as it is."""
-        async with self._session.get(URL(self._base + path, encoded=True)) as response:
+        async with self.session.get(URL(self.base + path, encoded=True)) as response:
             return response.status, await response.json()
 
     async def check(self, body: object) -> tuple[int, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self._session.post(f"{self._base}/suppressions/check", data=io.BytesIO(data)) as response:
+        async with self.session.post(f"{self.base}/suppressions/check", data=io.BytesIO(data)) as response:
             return response.status, await response.json()
 
     async def lines(self, query: str = "") -> list[Any]:
-        async with self._session.get(f"{self._base}/suppressions{query}") as response:
+        async with self.session.get(f"{self.base}/suppressions{query}") as response:
             assert response.status == 200, await response.text()
             assert response.content_type == "application/x-ndjson"
             return [json.loads(line) async for line in response.content]
 
     async def response(self, path: str) -> tuple[aiohttp.ClientResponse, str]:
-        async with self._session.get(f"{self._base}{path}") as response:
+        async with self.session.get(f"{self.base}{path}") as response:
             return response, await response.text()
 
 
@@ -165,6 +165,20 @@ async def test_an_address_is_normalised_before_it_is_looked_up(store: Store, cli
     decomposed = quote(" Jose\u0301@EXAMPLE.com ")
     answer = (await client.get(f"/suppressions/{decomposed}"))[1]
     assert (answer["email"], answer["suppressed"]) == ("josé@example.com", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/suppressions/a@example.com"), ("GET", "/suppressions"), ("POST", "/suppressions/check")],
+)
+async def test_a_page_in_an_operators_browser_learns_nothing(
+    store: Store, client: Client, method: str, path: str
+) -> None:
+    keep(store, ["a@example.com"])
+    headers = {"Host": "evil.example"}
+    async with client.session.request(method, client.base + path, headers=headers, json={"emails": []}) as answer:
+        assert answer.status == 403
+        assert "a@example.com" not in await answer.text()
 
 
 @pytest.mark.parametrize("path", ["nonsense", "check", "a%20b@example.com", "%00@example.com", "jos%E9@example.com"])

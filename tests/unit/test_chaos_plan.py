@@ -45,6 +45,7 @@ def test_a_plan_can_be_of_some_kinds_and_targets_only() -> None:
 def test_a_fault_that_there_is_not_is_refused_and_a_plan_has_those_that_were_asked_for() -> None:
     with pytest.raises(ValueError, match="no such faults: clock, kill:nobody"):
         plan(1, 300, ["clock", "kill:nobody", "kill"])
+    assert plan(1, 300, ["remade"]) == []  # it comes behind the plan
     found = plan(1, 300, ["clock_ahead", "clock_behind:lookup"])
     assert {(fault.kind, fault.target) for fault in found if fault.kind == "clock_behind"} == {
         ("clock_behind", "lookup")
