@@ -188,7 +188,8 @@ class Follower:
                 # Hanging up spares the broker: aiokafka would ask for the topic thousands of times a second.
                 raise KafkaUnavailable(
                     f"{self._topic.name} is gone. postlog topics apply makes it anew, empty; after that "
-                    "postlog state write-back brings back what it held: docs/operations.md"
+                    "postlog state write-back brings back what it held, or postlog replay --rebuild works it out "
+                    "again: docs/operations.md"
                 )
             if time.monotonic() - self._looked >= LOOK_EVERY:
                 await self._look(consumer)

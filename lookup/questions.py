@@ -5,6 +5,7 @@ Pure: texts in, a question or a refusal out; api.py owns HTTP. A refusal names t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
@@ -22,6 +23,10 @@ DEFAULT_LIMIT = 1000
 
 #: What a path that asks for one address begins with.
 PREFIX = "/suppressions/"
+#: The same in a request's target: whoever takes us for a proxy puts the host before it.
+_TARGET = re.compile(r"(?:https?://[^/?#]*)?/suppressions/", re.IGNORECASE)
+#: What no address begins with, before a slash: clients and proxies take it away or add it.
+_STEPS = {"", ".", ".."}
 
 NO_ADDRESS = "not an address that mail could go to; give it as local-part@domain"
 _FILTERS: Mapping[str, bool | None] = {"true": True, "false": False, "all": None}
@@ -53,16 +58,22 @@ _decode = msgspec.json.Decoder(Check).decode
 
 
 def address(given: str, raw_path: str) -> str | Refused:
-    """The normalised address that a path asks for; given is the decoded part of the path, raw_path all of it."""
+    """The normalised address that a path asks for.
+
+    given     the decoded part of the path, as the router found it
+    raw_path  the target of the request, as it came
+    """
     if "%" in given:
         # What is not UTF-8 stays percent-encoded in `given`: it would be looked up as another address, and not found.
         try:
             unquote(raw_path, errors="strict")
         except UnicodeDecodeError:
             return Refused(400, "email: percent-encode the address as UTF-8")
-    if raw_path.removeprefix(PREFIX).startswith(("/", "./", "../")):
-        # `//ann@example.com` would be looked up as another address, and not found.
-        return Refused(400, "email: a slash too many; write one that begins the address as %2F")
+    if "/" in given or "%" in raw_path:
+        asked = re.split("[?#]", _TARGET.sub("", raw_path, count=1), maxsplit=1)[0]
+        # `//ann@example.com` or `./ann@example.com` would be looked up as another address, and not found.
+        if "/" in asked and unquote(asked.partition("/")[0]) in _STEPS:
+            return Refused(400, "email: a slash too many, or a step like ./ in the path; write a slash as %2F")
     return contract.address(given) or Refused(400, f"email: {NO_ADDRESS}")
 
 

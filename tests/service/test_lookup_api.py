@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import secrets
@@ -165,6 +166,21 @@ async def test_an_address_is_normalised_before_it_is_looked_up(store: Store, cli
     decomposed = quote(" Jose\u0301@EXAMPLE.com ")
     answer = (await client.get(f"/suppressions/{decomposed}"))[1]
     assert (answer["email"], answer["suppressed"]) == ("josé@example.com", True)
+
+
+@pytest.mark.parametrize("host", ["", "http://127.0.0.1"])
+@pytest.mark.parametrize("step", ["/", "./", "%2e/", "%2e%2e/suppressions/"])
+async def test_a_path_with_a_step_never_says_that_an_address_may_be_mailed(
+    store: Store, client: Client, host: str, step: str
+) -> None:
+    keep(store, ["a@example.com"])
+    at = URL(client.base)
+    reader, writer = await asyncio.open_connection(at.host, at.port)
+    target = f"{host}/suppressions/{step}a@example.com"
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    assert answer.split()[1] in ("400", "404") or '"suppressed":true' in answer
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 import pytest
@@ -33,13 +33,25 @@ def test_a_path_that_is_no_address_is_refused_with_the_cure(text: str) -> None:
     assert "local-part@domain" in refused.error
 
 
-@pytest.mark.parametrize("path", ["/ann@example.com", "//ann@example.com", "./ann@example.com"])
-def test_a_path_with_a_slash_too_many_is_refused_and_never_another_address(path: str) -> None:
-    refused = questions.address(path, f"/suppressions/{path}")
+@pytest.mark.parametrize("host", ["", "http://127.0.0.1:8083", "HTTPS://lookup.example.com"])
+@pytest.mark.parametrize(
+    ("given_", "path"),
+    [
+        ("/ann@example.com", "/ann@example.com"),
+        ("//ann@example.com", "//ann@example.com"),
+        *((f"{step}a@x.io", f"{step}a@x.io") for step in ("./", "../suppressions/")),
+        *((f"{unquote(step)}a@x.io", f"{step}a@x.io") for step in ("%2e/", "%2E%2e/")),
+    ],
+)
+def test_a_path_with_a_slash_too_many_or_a_step_is_refused_and_never_another_address(
+    given_: str, path: str, host: str
+) -> None:
+    refused = questions.address(given_, f"{host}/suppressions/{path}")
     assert isinstance(refused, Refused)
     assert refused.status == 400
     assert "%2F" in refused.error
-    assert questions.address("/b@example.com", "/suppressions/%2Fb@example.com") == "/b@example.com"
+    assert questions.address("/b@example.com", f"{host}/suppressions/%2Fb@example.com") == "/b@example.com"
+    assert questions.address("b@example.com", f"{host}/suppressions/b@example.com?x=//") == "b@example.com"
 
 
 def test_a_path_in_another_encoding_is_not_looked_up_as_another_address() -> None:
