@@ -22,7 +22,9 @@ LONGEST_GIVEN = 508
 MOST_WRAPPERS = 8
 
 #: Nearly all addresses, in lower case: they cost one match.
-_PLAIN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}+@(?:[a-z0-9_]{1,63}+\.)++[a-z]{1,63}+").fullmatch
+_PLAIN = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}+@(?:(?!-)[a-z0-9_-]{1,63}+(?<!-)\.)++[a-z]{1,63}+").fullmatch
+#: A local part in quotes that it does not need: the same mailbox as without (RFC 5321, 4.1.2).
+_QUOTED = re.compile(r'"([^\s()<>\[\]:;@\\,".]+(?:\.[^\s()<>\[\]:;@\\,".]+)*)"').fullmatch
 _DOMAIN = re.compile(r"(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z0-9_-]{1,63}(?<!-)").fullmatch
 _LITERAL = re.compile(r"\[(ipv6:)?([0-9a-f:.]+)\]").fullmatch
 _NAMED = re.compile(r'(?:"[^"\\]*"\s*|[^<>@"]*)<([^<>]*)>').fullmatch
@@ -92,6 +94,8 @@ def _canonical(text: str) -> str | None:
     """The one form of what is unwrapped, None if it is no address."""
     local, _, domain = text.rpartition("@")
     local = unicodedata.normalize("NFKC", local.lower()).replace("ς", "σ")
+    if quoted := _QUOTED(local):
+        local = quoted[1]
     found = _domain(domain)
     if not found or not _is_local(local):
         return None

@@ -47,6 +47,33 @@ def test_a_long_text_is_refused_before_it_costs_anything(monkeypatch: pytest.Mon
     assert address("Ann@example.com") == "ann@example.com"
 
 
+@pytest.mark.parametrize(
+    "text", ["ann@t-online.de", "ann@mail-1.example.co.uk", "ann@xn--bcher-kva.example", "a-b.c+d@x.io"]
+)
+def test_a_plain_address_costs_one_match(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(addresses, "_unwrapped")
+    assert address(text.title()) == text
+
+
+@pytest.mark.parametrize("text", ["ann@-x.example", "ann@x-.example", "ann@.example"])
+def test_a_hyphen_ends_no_label(text: str) -> None:
+    assert address(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "one"),
+    [
+        ('"ann"@example.com', "ann@example.com"),
+        ('"Ann.Smith+news"@example.com', "ann.smith+news@example.com"),
+        ('"a@b"@example.com', '"a@b"@example.com'),
+        ('".ann"@example.com', '".ann"@example.com'),
+    ],
+)
+def test_quotes_that_a_local_part_does_not_need_come_off(text: str, one: str) -> None:
+    assert address(text) == one
+    assert address(one) == one
+
+
 @pytest.mark.parametrize("text", ["o'brien@example.com", "a_b@_x.example", "ann@[192.0.2.1]", "ann@localhost"])
 def test_an_unusual_address_is_one(text: str) -> None:
     assert address(text) == text
