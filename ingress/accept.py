@@ -88,18 +88,22 @@ def _outgoing(
 
 
 def event_of(provider: Provider, told: Told, received_at: int, arrived_at: int | UnsetType = UNSET) -> Event:
-    """Our words for what a provider told. Raises Unreadable for text that is too long to carry."""
-    for field, text in (("id", told.id), ("type", told.type), ("email", told.recipient)):
+    """Our words for what a provider told. An id that is too long to carry is none, and costs nothing else.
+
+    Raises Unreadable for another text that is too long.
+    """
+    for field, text in (("type", told.type), ("email", told.recipient)):
         if text is not None and len(text) > LONGEST_TEXT:
             raise Unreadable(f"{field}: longer than {LONGEST_TEXT} characters")
-    identified = provider.trust_id and bool(told.id)
+    identity = told.id if told.id and len(told.id) <= LONGEST_TEXT else None
+    identified = provider.trust_id and identity is not None
     return Event(
         provider=provider.name,
         type=provider.types.get(told.type, EventType.UNKNOWN),
         provider_type=told.type,
-        id=told.id if identified and told.id else contract.fingerprint(provider.name.encode(), told.raw),
+        id=identity if identified and identity else contract.fingerprint(provider.name.encode(), told.raw),
         id_basis="id" if identified else "fingerprint",
-        provider_event_id=told.id,
+        provider_event_id=identity,
         email=None if told.recipient is None else contract.address(told.recipient),
         email_given=told.recipient,
         occurred_at=told.occurred_at,

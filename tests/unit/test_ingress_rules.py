@@ -183,7 +183,7 @@ def test_an_event_without_usable_recipient_is_still_an_event(email: str | None) 
         (b'{"id":"e","type":"opened","data":{"email":["a@x.io"]}}', "data.email: "),
         (b'{"id":"e","type":"opened","data":[]}', "data: "),
         (b'{"id":"e","type":"opened","data":{"email":"\\ud800@x.io"}}', "value: "),
-        (b'{"id":"' + b"x" * 1025 + b'","type":"opened","data":{"email":"a@x.io"}}', "id: longer than"),
+        (b'{"id":"e","type":"' + b"x" * 1025 + b'","data":{"email":"a@x.io"}}', "type: longer than"),
         (b'{"id":"e","type":"opened","data":{"email":"' + b"x" * 1025 + b'"}}', "email: longer than"),
         (b"[" * 500_000, "value: "),
     ],
@@ -211,6 +211,9 @@ def test_any_authentic_body_becomes_exactly_one_record(body: bytes) -> None:
         (1767323045, 1767323045000),
         (1767323045.5, 1767323045500),
         ("9999-12-31T23:59:59Z", 253402300799000),
+        ("2000-01-01T00:00:00Z", 946_684_800_000),
+        # A field that was left at nothing, or milliseconds that were divided once too often.
+        *((never, None) for never in (0, "1970-01-01", "1970-01-01T00:00:00Z", "1999-12-31T23:59:59Z", 1767323)),
         ("yesterday", None),
         (-5, None),
         (1e300, None),
@@ -230,6 +233,15 @@ def test_a_time_of_no_kind_costs_nothing_of_the_event(written: str) -> None:
     (made,) = outgoing(body.encode())
     event = contract.decode(made.value)
     assert (made.topic, event.id, event.occurred_at) == ("events", "e", None)
+
+
+@pytest.mark.parametrize("written", ['"' + "x" * 1025 + '"', "9" * 1025, '""'])
+def test_an_id_that_is_of_no_use_is_none_and_costs_nothing_of_the_event(written: str) -> None:
+    body = f'{{"id":{written},"type":"complained","data":{{"email":"a@x.io"}}}}'.encode()
+    (made,), (again,) = outgoing(body), outgoing(body)
+    event = contract.decode(made.value)
+    assert (made.topic, event.id_basis, event.email) == ("events", "fingerprint", "a@x.io")
+    assert contract.decode(again.value).id == event.id
 
 
 @pytest.mark.parametrize("written", ["12345678901", "1.5", "true", "9" * 500])
