@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 
@@ -127,6 +128,7 @@ async def test_what_is_before_a_hole_is_processed_and_nothing_behind_it(lane: La
     with pytest.raises(RecordsLost, match="records from offset 12 on are missing"):
         await lane.work(holed)
     assert log.done == [([10, 11], 12)]
+    assert len(log.noted) == 1
 
 
 class Reader:
@@ -202,3 +204,48 @@ async def test_where_the_topic_is_another_one_all_of_it_is_yet_to_be_processed(r
     tp = TopicPartition("email-events", 3)
     assert await source.goes_on(reader, tp, 7, None, first=0, end=10, remade=True) == 0
     assert await source.goes_on(reader, tp, 7, None, first=0, end=10, remade=False) is None
+
+
+async def test_a_changelog_that_became_shorter_stops_the_lane_and_names_both_commands(reader: Any) -> None:
+    noted: list[str] = []
+    found = of_topic("new", noted, mark="new")
+    found.mark = msgspec.structs.replace(found.mark, logs={"seen": 9})
+    with pytest.raises(RecordsLost, match=r"seen ends at 5, it went to 9.*replay --rebuild.*replay --after-loss"):
+        await found.start(reader, 7, {"seen": 5}, "new")
+    assert "seen ends at 5" in noted[0]
+
+
+def stands(monkeypatch: pytest.MonkeyPatch, epochs: dict[int, int]) -> None:
+    """A log with records at these offsets, written in these epochs; others than were processed."""
+
+    async def at(_: Any, __: TopicPartition, offset: int) -> peek.Place | None:
+        first = min((there for there in epochs if there >= offset), default=None)
+        epoch = -1 if first is None else epochs[first]
+        record = FakeRecord(offset, b"another") if first == offset else None
+        return peek.Place(first, epoch, record, stable=max(epochs) + 1, end=max(epochs) + 1)
+
+    monkeypatch.setattr(peek, "at", at)
+
+
+PROCESSED = last_read.last_of(FakeRecord(8, b"8"), 1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "last", "first", "there"),
+    [
+        ({**dict.fromkeys(range(5), 1), **dict.fromkeys(range(5, 20), 3)}, PROCESSED, 0, 5),  # lost and given again
+        (dict.fromkeys(range(20), 1), PROCESSED, 0, 0),  # the log was replaced as a whole
+        (dict.fromkeys(range(20), 3), msgspec.structs.replace(PROCESSED, epoch=-1), 0, 0),  # nobody knows the epoch
+        (dict.fromkeys(range(15, 20), 3), PROCESSED, 15, 15),  # retention took it
+        (dict.fromkeys(range(7), 1), None, 0, 0),  # it ends before, and nobody knows what was processed
+        (dict.fromkeys((*range(9), *range(14, 20)), 1), None, 0, 14),  # a hole
+        (dict.fromkeys(range(20), 1), None, 0, None),
+    ],
+)
+async def test_a_log_goes_on_behind_what_it_lost(
+    monkeypatch: pytest.MonkeyPatch, epochs: dict[int, int], last: Last | None, first: int, there: int | None
+) -> None:
+    stands(monkeypatch, epochs)
+    partition, end = TopicPartition("email-events", 3), max(epochs) + 1
+    found = await source.goes_on(Reader(), partition, 9, last, first=first, end=end, remade=False)
+    assert found == there
