@@ -6,12 +6,13 @@ it is new or holds nothing that anybody else made.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import msgspec
 
-from console.running import OPTION, Folder, Running
+from console.running import OPTION, SCRATCH, Folder, Running
 from pipeline import private
 from pipeline.errors import ConfigError
 
@@ -22,6 +23,8 @@ _MEANING = "The data folder of postlog up. tmp and kafka/tmp in here are deleted
 _MADE_ELSEWHERE = frozenset(
     {"state", "tests", "bench-quick.json"} | {f"suppressions.db{end}" for end in ("", "-journal", "-shm", "-wal")}
 )
+#: What such a command works in, as `tempfile` names it: nobody else calls a folder so.
+_LEFTOVER = re.compile(rf"{re.escape(SCRATCH)}[a-z0-9_]{{8}}").fullmatch
 #: What file systems put into each folder.
 _NOBODYS = frozenset({"lost+found"})
 #: Names that a message shows.
@@ -81,7 +84,7 @@ def _only_leftovers(scratch: Path) -> bool:
     """Whether this holds nothing but what a killed command left that worked in a folder without `postlog up`."""
     if scratch.is_symlink() or not scratch.is_dir():
         return False
-    return all(entry.name.startswith(("rebuild-", "state-")) for entry in scratch.iterdir())
+    return all(_LEFTOVER(entry.name) for entry in scratch.iterdir())
 
 
 def fresh_scratch(folder: Folder) -> None:

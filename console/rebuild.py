@@ -23,6 +23,7 @@ from console import consent, event_log, options, rebuild_report, vacancy
 from console.group import Group, open_group
 from console.rebuild_report import Report, Row
 from console.rewind import Partition
+from console.running import SCRATCH
 from pipeline import kafka
 from pipeline.contract import Event
 from pipeline.errors import Fenced, Interrupted, PostlogError
@@ -79,7 +80,7 @@ async def _lanes(settings: Settings, group: Group, wish: Wish) -> AsyncIterator[
         if number >= count:
             raise PostlogError(f"--partition {number}: there is none, they are 0 to {count - 1}")
     wish.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rebuild-", dir=wish.folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=wish.folder) as scratch:
         async with AsyncExitStack() as exits:
             lanes = []
             for number in wish.partitions or range(count):

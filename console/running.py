@@ -21,6 +21,8 @@ from pipeline.errors import PostlogError
 
 #: What names the folder.
 OPTION = "--data"
+#: Folders begin so in which a command works that runs without `postlog up`; `tempfile` adds eight characters.
+SCRATCH = "postlog-scratch-"
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,7 +151,7 @@ class Folder:
 
     def kept_secret(self) -> str | None:
         """The signing secret kept here, None if there is none."""
-        return self.secret.read_text().strip() if self.secret.exists() else None
+        return self.secret.read_text("utf-8-sig").strip() if self.secret.exists() else None
 
     def _new_secret(self) -> str:
         secret = secrets.token_hex(32)

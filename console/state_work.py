@@ -16,6 +16,7 @@ import msgspec
 
 from console import consent, options, state_report, vacancy
 from console.group import open_group
+from console.running import SCRATCH
 from console.state_report import Copy
 from pipeline import kafka, tombstones
 from pipeline.errors import Fenced, Interrupted, PostlogError, StoreBroken
@@ -46,7 +47,7 @@ async def work(settings: Settings, wish: Wish) -> None:
     site = await _site(settings)
     found = [(number, path) for folder in wish.folders for number, path in _copies(site, folder)]
     wish.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="state-", dir=wish.scratch) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=wish.scratch) as scratch:
         looked = [await _handle(site, number, path, Path(scratch), wish, fence=False) for number, path in found]
         report = state_report.of(site.group, looked, discard=wish.discard)
         if not wish.as_json:

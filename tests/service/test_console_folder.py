@@ -108,6 +108,12 @@ def test_looking_into_what_is_no_folder_is_an_error_and_not_no_system(tmp_path: 
         Folder(tmp_path / "file" / "data").find()
 
 
+def test_a_byte_order_mark_is_no_part_of_the_secret(folder: Folder) -> None:
+    with folder.locked():
+        folder.secret.write_bytes(b"\xef\xbb\xbfwritten-by-an-editor\r\n")
+        assert folder.secret_or_new() == folder.kept_secret() == "written-by-an-editor"
+
+
 def test_an_empty_secret_file_is_an_error_and_not_a_secret(folder: Folder) -> None:
     with folder.locked():
         folder.secret.touch()
@@ -136,7 +142,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
-@pytest.mark.parametrize("name", ["tmp/mine", "kafka/tmp/mine", "notes.txt", "run.json", "lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tmp/mine", "tmp/state-of-the-union/mine", "tmp/rebuild-notes", "kafka/tmp/mine", "notes.txt"),
+        *("run.json", "lock"),
+    ],
+)
 def test_a_folder_that_holds_what_others_made_is_refused_and_stays_as_it_is(tmp_path: Path, name: str) -> None:
     file = tmp_path / "d" / name
     file.parent.mkdir(parents=True)
@@ -175,7 +187,7 @@ def test_the_folder_of_a_former_release_is_taken(tmp_path: Path, left: str) -> N
 
 
 def test_what_other_commands_leave_in_the_folder_does_not_hinder(tmp_path: Path) -> None:
-    for name in ("state/processor-1", "tests", "tmp/rebuild-x1", "lost+found"):
+    for name in ("state/processor-1", "tests", "tmp/postlog-scratch-a_0z9xy1", "lost+found"):
         (tmp_path / name).mkdir(parents=True)
     for name in (".DS_Store", "suppressions.db", "suppressions.db-wal"):
         (tmp_path / name).touch()
