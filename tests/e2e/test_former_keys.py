@@ -13,7 +13,7 @@ from tests.e2e.test_dlq import dlq
 from tests.e2e.test_rebuild import rebuild, rebuilt, state
 from tests.e2e.test_replay import environment
 
-#: What an ingress of then and one of today took, and when it happened.
+#: What an ingress of then and one of today took, and how many seconds after the new year of 2025 it happened.
 THEN = [
     ("complained", "<ann@example.com>", 100),
     ("unsubscribed", "mailto:carl@example.com", 100),
@@ -22,6 +22,7 @@ THEN = [
     ("complained", "eve@example.com,fay@example.com", 100),
     ("complained", "Gus <gus@example.com>", 100),
 ]
+NEW_YEAR = 1_735_689_600
 TODAY = [("subscribed", "carl@example.com", 200), ("subscribed", "dora@example.com", 100)]
 
 
@@ -51,7 +52,9 @@ async def test_a_list_of_an_earlier_release_is_joined_by_a_rebuild(system: Syste
     processor, lookup = system.start("processor"), system.start("lookup")
     await system.ready(former, ingress, processor, lookup)
     for at, (service, events) in enumerate(((former, THEN), (ingress, TODAY))):
-        bodies = [delivery(f"{at}-{n}", kind, who, created_at=when) for n, (kind, who, when) in enumerate(events)]
+        bodies = [
+            delivery(f"{at}-{n}", kind, who, created_at=NEW_YEAR + when) for n, (kind, who, when) in enumerate(events)
+        ]
         await system.deliver(service, bodies)
     await system.caught_up()
     processor.stop()
