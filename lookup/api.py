@@ -42,7 +42,6 @@ NOT_YET = Refused(503, "the list is not caught up yet, an answer now could be wr
 LOST = Refused(
     503, "the topic lacks addresses that this list knew, an answer now could be wrong: /health/ready says what to do"
 )
-
 BROKEN = Refused(503, "the local list cannot be read, this lookup starts again: ask again in a few seconds")
 
 REQUESTS = prometheus_client.Counter(
@@ -98,10 +97,7 @@ class Api:
         async def handle(request: web.Request) -> web.StreamResponse:
             status = 500
             try:
-                try:
-                    response = await handler(request) if self._follower.caught_up else refusal(self._not_now)
-                except StoreBroken:
-                    response = refusal(BROKEN)
+                response = await self._answer(handler, request)
                 status = response.status
                 return response
             finally:
@@ -110,6 +106,14 @@ class Api:
                 counters[status].inc()
 
         return handle
+
+    async def _answer(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+        if not self._follower.caught_up:
+            return refusal(self._not_now)
+        try:
+            return await handler(request)
+        except StoreBroken:
+            return refusal(BROKEN)
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         """What is known about one address."""

@@ -182,7 +182,7 @@ class Follower:
     async def _follow(self, consumer: Log) -> NoReturn:
         """Read on. Raises if Kafka is out of sight, or the log has left us."""
         while True:
-            if self._store.broken:  # for who asked
+            if self._store.broken:  # a question met the damage
                 raise StoreBroken(f"{self._store.path} cannot be read: the next start reads the list from Kafka")
             if consumer.partitions_for_topic(self._topic.name) is None:
                 # Hanging up spares the broker: aiokafka would ask for the topic thousands of times a second.

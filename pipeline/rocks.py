@@ -1,9 +1,9 @@
-"""A walk over a RocksDB that says so when it cannot go on, and that keeps nothing open while nobody asks it.
+"""What the errors of a RocksDB mean, and a walk over it that says so when it cannot go on.
 
-A shell over rocksdict, whose own `items` ends at a block that cannot be read as if that were the end of the data:
-what lies behind it would be forgotten without a word. An iterator keeps the database open and its lock held for as
-long as anybody has it, a traceback too; so none lives longer than a step here, and closing a database depends on no
-collection of garbage.
+A shell over rocksdict. It raises one kind of error for all, so the texts are read here and nowhere else. Its own
+`items` ends at a block that cannot be read as if that were the end of the data: what lies behind it would be
+forgotten without a word. An iterator keeps the database open and its lock held for as long as anybody has it, a
+traceback too; so none lives longer than a step here, and closing a database depends on no collection of garbage.
 """
 
 from __future__ import annotations
