@@ -21,6 +21,9 @@ from pipeline.errors import TooManyEvents, Unreadable
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
+#: 2000-01-01 in ms since the epoch. Nobody sent mail with webhooks before: an older time is a field that was left at
+#: nothing, or seconds that were taken for milliseconds.
+OLDEST_TIME = 946_684_800_000
 #: Records of one delivery that wait for Kafka at once.
 PART = 2_500
 
@@ -95,19 +98,24 @@ def event_of(provider: Provider, told: Told, received_at: int, arrived_at: int |
     for field, text in (("type", told.type), ("email", told.recipient)):
         if text is not None and len(text) > LONGEST_TEXT:
             raise Unreadable(f"{field}: longer than {LONGEST_TEXT} characters")
-    identity = told.id if told.id and len(told.id) <= LONGEST_TEXT else None
-    identified = provider.trust_id and identity is not None
+    given = told.id if told.id and len(told.id) <= LONGEST_TEXT else None
+    trusted = given if provider.trust_id else None
     return Event(
         provider=provider.name,
         type=provider.types.get(told.type, EventType.UNKNOWN),
         provider_type=told.type,
-        id=identity if identified and identity else contract.fingerprint(provider.name.encode(), told.raw),
-        id_basis="id" if identified else "fingerprint",
-        provider_event_id=identity,
+        id=trusted or contract.fingerprint(provider.name.encode(), told.raw),
+        id_basis="id" if trusted else "fingerprint",
+        provider_event_id=given,
         email=None if told.recipient is None else contract.address(told.recipient),
         email_given=told.recipient,
-        occurred_at=told.occurred_at,
+        occurred_at=_possible(told.occurred_at),
         received_at=received_at,
         arrived_at=arrived_at,
         raw=msgspec.Raw(told.raw),
     )
+
+
+def _possible(occurred_at: int | None) -> int | None:
+    """The time, None if it cannot be true: an older word would stand against what it is the time of."""
+    return None if occurred_at is None or occurred_at < OLDEST_TIME else occurred_at

@@ -16,11 +16,6 @@ from pipeline.errors import Unreadable
 MOST_EVENTS = 25_000
 
 
-#: 2000-01-01 in ms since the epoch. Nobody sent mail with webhooks before: an older time is a field that was left at
-#: nothing, or milliseconds taken for seconds.
-OLDEST_TIME = 946_684_800_000
-
-
 class Delivery(msgspec.Struct, frozen=True):
     """One HTTP request of a provider.
 
@@ -50,7 +45,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     type         the provider's word for what happened
     id           the provider's id, None if it gave none
     recipient    the address as given, None if there was none
-    occurred_at  ms since the epoch, None if not told, not readable, or before OLDEST_TIME
+    occurred_at  ms since the epoch, None if not told or not readable
     raw          the event as JSON bytes
     """
 

@@ -57,7 +57,7 @@ class Names:
         return self.place / f"{self._prefix}spooled-{number}"
 
     def next_number(self) -> int:
-        """Of a new folder; above those of all that are there."""
+        """The number for a new folder: above those of all that are there."""
         return max((int(path.name.rpartition("-")[2]) for path in self.folders()), default=-1) + 1
 
     def folders(self) -> list[Path]:

@@ -30,8 +30,8 @@ from pipeline.errors import KafkaUnavailable, StoreLocked
 
 log = structlog.get_logger(__name__)
 
-#: Names of folders that are tried: other processes may make theirs at the same moment.
-MOST_FOLDERS = 256
+#: Numbers that are tried for a folder: other processes may make theirs at the same moment.
+MOST_NUMBERS = 256
 #: Bytes that are read to learn when the oldest row was taken.
 PEEK_BYTES = 64 * 1024
 #: Errors of a disk that is full or failing: the ingress starts all the same, and spools when it can.
@@ -243,12 +243,12 @@ class Spool:
         Raises OSError.
         """
         first = self._names.next_number()
-        for number in range(first, first + MOST_FOLDERS):
+        for number in range(first, first + MOST_NUMBERS):
             try:
                 return folders.make(self._names.folder(number))
             except (FileExistsError, StoreLocked):
                 continue
-        raise FileExistsError(f"{MOST_FOLDERS} other processes make their spools at this moment")
+        raise FileExistsError(f"{MOST_NUMBERS} other processes make their spools at this moment")
 
     def _room(self) -> int:
         """Bytes that the disk has for us."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from ingress import signatures
-from ingress.delivery import OLDEST_TIME, Delivery, Garbled, Told
+from ingress.delivery import Delivery, Garbled, Told
 from pipeline.contract import explain
 from pipeline.errors import TooManyEvents, Unreadable
 from pipeline.providers import TYPES
@@ -114,8 +114,8 @@ def _id(given: bytes) -> str | None:
 
 
 def _millis(given: bytes) -> int | None:
-    """A time as RFC 3339 text or seconds since the epoch, in ms. One that cannot be read, or be true, is unknown: it
-    must not cost us the bounce that it is the time of, nor let an older word stand against that."""
+    """A time as RFC 3339 text or seconds since the epoch, in ms. An unreadable one is unknown: it must not cost us
+    the bounce that it is the time of."""
     try:
         if given[:1] == b'"':
             moment = datetime.fromisoformat(_text(given))
@@ -125,4 +125,4 @@ def _millis(given: bytes) -> int | None:
         millis = int(seconds * 1000)
     except (ValueError, OverflowError, msgspec.MsgspecError):
         return None
-    return millis if OLDEST_TIME <= millis < 2**63 else None
+    return millis if 0 <= millis < 2**63 else None

@@ -212,7 +212,7 @@ def test_any_authentic_body_becomes_exactly_one_record(body: bytes) -> None:
         (1767323045.5, 1767323045500),
         ("9999-12-31T23:59:59Z", 253402300799000),
         ("2000-01-01T00:00:00Z", 946_684_800_000),
-        # A field that was left at nothing, or milliseconds that were divided once too often.
+        # A field that was left at nothing, or seconds that were taken for milliseconds.
         *((never, None) for never in (0, "1970-01-01", "1970-01-01T00:00:00Z", "1999-12-31T23:59:59Z", 1767323)),
         ("yesterday", None),
         (-5, None),
