@@ -7,6 +7,7 @@ import io
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from pipeline.access import Access
 from pipeline.errors import ConfigError, StoreBroken
 from pipeline.service import Health
 from pipeline.suppression import Choice, Facts, Span, Suppression
+from tests.damage import flip, largest_table
 
 NEW_YEAR = 1_767_225_600_000
 BOUNCED = Facts(hard_bounce=Span(NEW_YEAR, NEW_YEAR))
@@ -81,14 +83,20 @@ def follower() -> FakeFollower:
     return FakeFollower()
 
 
-@pytest.fixture
-async def client(store: Store, follower: FakeFollower) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def asking(store: Store, follower: FakeFollower) -> AsyncIterator[Client]:
     runner = await service.serve(api.build(store, follower, Access(None)), "127.0.0.1", 0, shutdown_timeout=1.0)
     try:
         async with aiohttp.ClientSession() as session:
             yield Client(session, "http://{}:{}".format(*runner.addresses[0][:2]))
     finally:
         await runner.cleanup()
+
+
+@pytest.fixture
+async def client(store: Store, follower: FakeFollower) -> AsyncIterator[Client]:
+    async with asking(store, follower) as client:
+        yield client
 
 
 def counted(route: str, status: int) -> float:
@@ -390,14 +398,6 @@ def many(store: Store) -> list[str]:
     return sorted(emails)
 
 
-def damage(path: Path) -> None:
-    """Turn bits in the middle of each table file: one block of it cannot be read any more."""
-    for file in path.glob("*.sst"):
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        file.write_bytes(content)
-
-
 @pytest.fixture
 def damaged(tmp_path: Path) -> Iterator[tuple[Store, list[str]]]:
     """A store with a block that cannot be read, and the addresses in it."""
@@ -406,7 +406,7 @@ def damaged(tmp_path: Path) -> Iterator[tuple[Store, list[str]]]:
     emails = many(store)
     store.close()
     Store(path).close()  # writes what is in memory to a file
-    damage(path)
+    flip(largest_table(path))
     store = Store(path)
     yield store, emails
     store.close()
@@ -414,9 +414,7 @@ def damaged(tmp_path: Path) -> Iterator[tuple[Store, list[str]]]:
 
 async def test_a_damaged_list_says_no_address_may_be_mailed(damaged: tuple[Store, list[str]]) -> None:
     store, emails = damaged
-    runner = await service.serve(api.build(store, FakeFollower(), Access(None)), "127.0.0.1", 0, shutdown_timeout=1.0)
-    async with aiohttp.ClientSession() as session:
-        client = Client(session, "http://{}:{}".format(*runner.addresses[0][:2]))
+    async with asking(store, FakeFollower()) as client:
         answers = [(await client.get(f"/suppressions/{email}"))[0] for email in emails]
         assert set(answers) == {200, 503}
         assert store.broken
@@ -427,7 +425,6 @@ async def test_a_damaged_list_says_no_address_may_be_mailed(damaged: tuple[Store
         *rows, last = await client.lines("?limit=0")
         assert len(rows) < len(emails)
         assert "cannot be read" in last["error"]
-    await runner.cleanup()
 
 
 def test_a_damaged_list_is_discarded_when_it_is_closed(damaged: tuple[Store, list[str]]) -> None:

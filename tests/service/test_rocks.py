@@ -10,6 +10,7 @@ import pytest
 from rocksdict import Options, Rdict
 
 from pipeline import rocks
+from tests.damage import flip, largest_table
 
 
 def opened(path: Path) -> Rdict:
@@ -51,10 +52,7 @@ def test_a_walk_that_somebody_still_holds_keeps_no_database_open(tmp_path: Path)
 
 def test_a_walk_gives_what_is_before_a_damaged_block_and_its_error_keeps_no_database_open(tmp_path: Path) -> None:
     keys = fill(tmp_path, 5_000, 100)
-    file = max(tmp_path.glob("*.sst"), key=lambda file: file.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+    flip(largest_table(tmp_path))
     db = opened(tmp_path)
     found: list[bytes] = []
     with pytest.raises(Exception, match="block checksum mismatch") as error:

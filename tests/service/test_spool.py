@@ -22,6 +22,7 @@ from ingress.segments import Held
 from ingress.spool import Spool
 from ingress.spooling import Limits, Row
 from pipeline.errors import ConfigError, KafkaUnavailable, StoreLocked
+from tests.damage import flip
 
 LIMITS = Limits(size=10_000_000, age=3_600.0, waiting=10_000_000)
 
@@ -396,16 +397,10 @@ def test_a_folder_that_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
         opened(file)
 
 
-def flip(file: Path, place: int) -> None:
-    content = bytearray(file.read_bytes())
-    content[place] ^= 0xFF
-    file.write_bytes(content)
-
-
 async def test_a_damaged_row_is_told_the_others_are_sent_and_the_file_is_kept(tmp_path: Path) -> None:
     wanted = await filled(tmp_path, 1_000, size=100)
     (file,) = files(tmp_path)
-    flip(file, file.stat().st_size // 2)
+    flip(file)
     with capture_logs() as logs:
         found = opened(tmp_path)
     (told,) = [line for line in logs if "damaged" in line["event"]]
@@ -498,7 +493,7 @@ async def test_what_a_former_release_left_stays_while_it_cannot_be_opened(tmp_pa
 async def test_what_a_former_release_left_damaged_is_told_sent_as_far_as_it_goes_and_kept(tmp_path: Path) -> None:
     wanted = left_by_a_former_release(tmp_path / "spool-0", 1_000)
     (wal,) = (tmp_path / "spool-0").glob("*.log")
-    flip(wal, wal.stat().st_size // 2)
+    flip(wal)
     with capture_logs() as logs:
         found = opened(tmp_path)
     assert [line for line in logs if "damaged" in line["event"]]

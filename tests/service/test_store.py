@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import StoreBroken, StoreLocked
 from processor.place import Place
 from processor.store import Store, open_store
+from tests.damage import flip, largest_table
 
 
 @pytest.fixture
@@ -103,20 +104,12 @@ def test_a_store_that_cannot_be_read_is_discarded_when_it_is_closed(path: Path) 
     again.close()
 
 
-def flip(path: Path) -> None:
-    """Turn some bits in the middle of the largest table file: one block of it cannot be read any more."""
-    file = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
-
-
 def test_a_walk_that_meets_a_damaged_block_does_not_pass_for_a_whole_one(path: Path) -> None:
     store = open_store(path)
     store.write({"calls": [(number.to_bytes(8, "big"), os.urandom(100)) for number in range(20_000)]}, {})
     store.close()
     open_store(path).close()  # writes what is in memory to table files
-    flip(path)
+    flip(largest_table(path))  # one block of it cannot be read any more
     store = open_store(path)
     with pytest.raises(StoreBroken, match="block checksum mismatch"):
         list(store.rows("calls"))
@@ -141,9 +134,7 @@ def test_a_store_whose_files_cannot_be_merged_is_discarded_when_it_is_closed(pat
         another_file(store)
         store.close()
     for file in path.glob("*.sst"):
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        file.write_bytes(content)
+        flip(file)
     # With so small a buffer the fourth file is written while the store is open, not when it is closed.
     store = open_store(path, buffer=64 * 1024)
     with pytest.raises(StoreBroken, match="block checksum mismatch"):
