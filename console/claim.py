@@ -23,7 +23,7 @@ _MEANING = "The data folder of postlog up. tmp and kafka/tmp in here are deleted
 _MADE_ELSEWHERE = frozenset(
     {"state", "tests", "bench-quick.json"} | {f"suppressions.db{end}" for end in ("", "-journal", "-shm", "-wal")}
 )
-#: What such a command works in, as `tempfile` names it: nobody else calls a folder so.
+#: A folder that a command works in which runs without `postlog up`, as `tempfile` names it.
 _LEFTOVER = re.compile(rf"{re.escape(SCRATCH)}[a-z0-9_]{{8}}").fullmatch
 #: What file systems put into each folder.
 _NOBODYS = frozenset({"lost+found"})
